@@ -1,0 +1,1 @@
+"""Protocol stubs of ``codecontext.v1``: generated code, made by ``scripts/generate_protos.py``."""

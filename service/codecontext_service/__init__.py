@@ -1,0 +1,1 @@
+"""The codecontext service: the gRPC server, its command line and its workers."""

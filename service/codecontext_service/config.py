@@ -1,0 +1,169 @@
+"""Every option of the server, with its default and its meaning: the one place that documents them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+
+LANGUAGES = ("python",)
+"""The languages that a runtime may have."""
+
+_RUNTIME_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+
+
+class ConfigError(ValueError):
+    """An option has a value that can't be used; the text names the option and what would be right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """What contexts can be made from: an interpreter with its environment."""
+
+    name: str = "python"
+    """Its name: lower-case letters, digits, `.`, `_` and `-`."""
+
+    language: str = "python"
+    """Its language. The first runtime of a language is the one that the language takes by default."""
+
+    interpreter: str = sys.executable
+    """The interpreter's executable. For Python it may be that of another virtual environment, which
+    needs IPython 8 or newer; by default it is the server's own."""
+
+    preload: tuple[str, ...] = ("numpy", "pandas", "matplotlib.pyplot")
+    """Modules that are imported once and shared by all contexts; one that is not installed is left
+    out with a warning."""
+
+    pool_size: int = 4
+    """How many interpreters are kept ready."""
+
+    def check(self) -> None:
+        """Checks the values.
+
+        Raises:
+            ConfigError: A value can't be used.
+        """
+        if not _RUNTIME_NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"runtimes: {self.name!r} is no name: take lower-case letters, digits, '.', '_', '-'"
+            )
+        if self.language not in LANGUAGES:
+            known = ", ".join(LANGUAGES)
+            raise ConfigError(
+                f"runtimes.{self.name}.language: {self.language!r} is unknown; take one of: {known}"
+            )
+        if self.pool_size < 0:
+            raise ConfigError(f"runtimes.{self.name}.pool_size: must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The server's options. Times are in seconds; 0 means none where the text says so."""
+
+    listen: tuple[str, ...] = ("127.0.0.1:50051",)
+    """Addresses to listen on: `host:port` (port 0 takes a free one, and the log says which) or
+    `unix:/path`. May be given several times."""
+
+    insecure: bool = False
+    """Allow a TCP address that is not loopback without credentials: whoever reaches it can run code."""
+
+    state_dir: str = ""
+    """Directory for the sandboxes' workspaces; empty takes a fresh one in the system's temporary
+    directory, which goes with the server."""
+
+    max_contexts: int = 1000
+    """Contexts that may be there at one time."""
+
+    max_queued_executions: int = 64
+    """Runs that may wait in one context."""
+
+    max_code_bytes: int = 1 << 20
+    """Bytes of code that one run may have."""
+
+    max_receive_message_bytes: int = 16 << 20
+    """Bytes that a message to the server may have; past them gRPC itself refuses."""
+
+    idle_timeout_s: float = 3600.0
+    """Delete a context when nothing ran in it for this long, unless it was created with another idle
+    timeout; 0 means never."""
+
+    ttl_s: float = 0.0
+    """Delete a context this long after its creation, unless it was created with another time to live;
+    0 means never."""
+
+    run_timeout_s: float = 0.0
+    """End a run after this long, unless it asks for another timeout; 0 means no limit."""
+
+    interrupt_grace_s: float = 5.0
+    """How long code may ignore an interrupt before its interpreter is killed."""
+
+    drain_grace_s: float = 30.0
+    """How long running executions may go on after SIGTERM."""
+
+    delete_deadline_s: float = 5.0
+    """How long a delete waits for the end of all processes before it answers UNAVAILABLE and goes on
+    by itself."""
+
+    create_deadline_s: float = 30.0
+    """How long a create waits for an interpreter before it answers UNAVAILABLE."""
+
+    max_output_bytes: int = 1 << 30
+    """Bytes that one execution may write; what comes after them is dropped and counted."""
+
+    journal_bytes: int = 8 << 20
+    """Bytes of events that one execution's journal holds."""
+
+    journal_events: int = 10_000
+    """Events that one execution's journal holds."""
+
+    journals_bytes: int = 256 << 20
+    """Bytes that the journals of all finished executions hold together; the oldest go first."""
+
+    finished_executions: int = 100
+    """Finished executions that each context keeps for late readers."""
+
+    finished_execution_s: float = 600.0
+    """How long a finished execution is kept for late readers."""
+
+    deleted_ids: int = 100_000
+    """How many deleted ids are remembered."""
+
+    deleted_ids_s: float = 86_400.0
+    """How long a deleted id is remembered."""
+
+    log_level: str = "info"
+    """The least level that is logged: debug, info, warning or error."""
+
+    log_format: str = "text"
+    """How a log line looks: `text` (key=value) or `json`."""
+
+    runtimes: tuple[RuntimeConfig, ...] = field(default_factory=lambda: (RuntimeConfig(),))
+    """What contexts can be made from."""
+
+    def check(self) -> None:
+        """Checks the values, each for itself and together.
+
+        Raises:
+            ConfigError: A value can't be used; the text names the option.
+        """
+        for name in ("max_contexts", "max_code_bytes", "max_receive_message_bytes", "journal_events"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be 1 or more")
+        for name, value in vars(self).items():
+            if isinstance(value, int | float) and value < 0:
+                raise ConfigError(f"{name}: must not be negative")
+        if self.journal_bytes < 1 << 16:
+            raise ConfigError("journal_bytes: must be 65536 or more")
+        if not self.listen:
+            raise ConfigError("listen: give at least one address")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise ConfigError("log_level: take one of: debug, info, warning, error")
+        if self.log_format not in ("text", "json"):
+            raise ConfigError("log_format: take one of: text, json")
+        if not self.runtimes:
+            raise ConfigError("runtimes: give at least one")
+        names = [runtime.name for runtime in self.runtimes]
+        if len(set(names)) != len(names):
+            raise ConfigError("runtimes: each name may be given once")
+        for runtime in self.runtimes:
+            runtime.check()
