@@ -8,7 +8,7 @@ ARGS ?=
 # How many tests run side by side: they wait more than they compute.
 JOBS ?= 4
 
-GRPCURL_VERSION := v1.9.3
+GRPCURL_VERSION := v1.9.4
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -49,8 +49,8 @@ def prepare_environment() -> Path:
         if stamp.exists() and stamp.read_text() == wanted:
             return binaries
         stamp.unlink(missing_ok=True)
-        subprocess.run([sys.executable, "-m", "venv", "--upgrade-deps", ENVIRONMENT], check=True)
-        pip = [binaries / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
+        pip: list[str | Path] = [binaries / "python", "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, "--requirement", REQUIREMENTS], check=True)
         stamp.write_text(wanted)
     return binaries
@@ -67,7 +67,7 @@ def generate(protos: Path, output: Path, binaries: Path) -> None:
     files = sorted(path.relative_to(protos).as_posix() for path in protos.rglob("*.proto"))
     if not files:
         raise SystemExit(f"no protos under {protos}")
-    command = [
+    command: list[str | Path] = [
         binaries / "python",
         "-m",
         "grpc_tools.protoc",
@@ -93,7 +93,7 @@ def generated_files(root: Path) -> dict[str, bytes]:
 
 
 def replace_generated(source: Path, target: Path) -> None:
-    """Makes the generated files under ``target`` those under ``source``, and touches no other file."""
+    """Makes the stubs under ``target`` those under ``source``, and touches no other file."""
     new, old = generated_files(source), generated_files(target)
     for name in old.keys() - new.keys():
         (target / name).unlink()

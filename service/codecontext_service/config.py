@@ -1,7 +1,8 @@
-"""Every option of the server, with its default and its meaning: the one place that documents them."""
+"""Every option of the server, its default and its meaning: the one place that documents them."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import sys
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ _RUNTIME_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 
 class ConfigError(ValueError):
-    """An option has a value that can't be used; the text names the option and what would be right."""
+    """An option's value can't be used; the text names the option and what would be right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class RuntimeConfig:
     """Its name: lower-case letters, digits, `.`, `_` and `-`."""
 
     language: str = "python"
-    """Its language. The first runtime of a language is the one that the language takes by default."""
+    """Its language. The first runtime of a language is the one that it takes by default."""
 
     interpreter: str = sys.executable
     """The interpreter's executable. For Python it may be that of another virtual environment, which
@@ -45,7 +46,8 @@ class RuntimeConfig:
         """
         if not _RUNTIME_NAME.fullmatch(self.name):
             raise ConfigError(
-                f"runtimes: {self.name!r} is no name: take lower-case letters, digits, '.', '_', '-'"
+                f"runtimes: {self.name!r} is no name: "
+                "take lower-case letters, digits, '.', '_', '-'"
             )
         if self.language not in LANGUAGES:
             known = ", ".join(LANGUAGES)
@@ -65,11 +67,16 @@ class Config:
     `unix:/path`. May be given several times."""
 
     insecure: bool = False
-    """Allow a TCP address that is not loopback without credentials: whoever reaches it can run code."""
+    """Allow a TCP address that is not loopback without credentials: whoever reaches it can run
+    code."""
 
     state_dir: str = ""
     """Directory for the sandboxes' workspaces; empty takes a fresh one in the system's temporary
     directory, which goes with the server."""
+
+    pid_namespaces: bool = True
+    """Give each context a pid namespace of its own where the machine allows that. Without them its
+    processes are held together by a keeper."""
 
     max_contexts: int = 1000
     """Contexts that may be there at one time."""
@@ -84,12 +91,12 @@ class Config:
     """Bytes that a message to the server may have; past them gRPC itself refuses."""
 
     idle_timeout_s: float = 3600.0
-    """Delete a context when nothing ran in it for this long, unless it was created with another idle
-    timeout; 0 means never."""
+    """Delete a context when nothing ran in it for this long, unless it was created with another
+    idle timeout; 0 means never."""
 
     ttl_s: float = 0.0
-    """Delete a context this long after its creation, unless it was created with another time to live;
-    0 means never."""
+    """Delete a context this long after its creation, unless it was created with another time to
+    live; 0 means never."""
 
     run_timeout_s: float = 0.0
     """End a run after this long, unless it asks for another timeout; 0 means no limit."""
@@ -101,8 +108,8 @@ class Config:
     """How long running executions may go on after SIGTERM."""
 
     delete_deadline_s: float = 5.0
-    """How long a delete waits for the end of all processes before it answers UNAVAILABLE and goes on
-    by itself."""
+    """How long a delete waits for the end of all processes before it answers UNAVAILABLE and goes
+    on by itself."""
 
     create_deadline_s: float = 30.0
     """How long a create waits for an interpreter before it answers UNAVAILABLE."""
@@ -146,7 +153,12 @@ class Config:
         Raises:
             ConfigError: A value can't be used; the text names the option.
         """
-        for name in ("max_contexts", "max_code_bytes", "max_receive_message_bytes", "journal_events"):
+        for name in (
+            "max_contexts",
+            "max_code_bytes",
+            "max_receive_message_bytes",
+            "journal_events",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be 1 or more")
         for name, value in vars(self).items():
@@ -156,6 +168,8 @@ class Config:
             raise ConfigError("journal_bytes: must be 65536 or more")
         if not self.listen:
             raise ConfigError("listen: give at least one address")
+        for address in self.listen:
+            _check_address(address, insecure=self.insecure)
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError("log_level: take one of: debug, info, warning, error")
         if self.log_format not in ("text", "json"):
@@ -167,3 +181,26 @@ class Config:
             raise ConfigError("runtimes: each name may be given once")
         for runtime in self.runtimes:
             runtime.check()
+
+
+def _check_address(address: str, *, insecure: bool) -> None:
+    scheme, colon, path = address.partition(":")
+    if scheme == "unix" and colon:
+        if not path.startswith("/"):
+            raise ConfigError(f"listen: {address!r}: give an absolute path, like unix:/run/socket")
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"listen: {address!r} is no address; write host:port or unix:/path")
+    if not insecure and not _is_loopback(host.removeprefix("[").removesuffix("]")):
+        raise ConfigError(
+            f"listen: {address!r} is not loopback, and there are no credentials: whoever reaches "
+            "it could run code; give insecure (--insecure) if that is meant"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -278,7 +278,7 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.GetServerInfoRequest, _code_context_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Describes the server: version, languages, isolation, limits, counts."""
 
-class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
+class CodeContextServiceServicer:
     """Runs code for other programs: makes contexts (live interpreters with their own state), runs code
     in them, lists, forks and deletes them.
 
@@ -294,7 +294,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
     the time; CONTEXT_LOST: went with an earlier life of its host): create a new one.
     """
 
-    @_abc_1.abstractmethod
     def CreateCodeContext(
         self,
         request: _code_context_service_pb2.CreateCodeContextRequest,
@@ -312,7 +311,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         `request_id`.
         """
 
-    @_abc_1.abstractmethod
     def GetCodeContext(
         self,
         request: _code_context_service_pb2.GetCodeContextRequest,
@@ -320,7 +318,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_code_context_service_pb2.GetCodeContextResponse, _abc.Awaitable[_code_context_service_pb2.GetCodeContextResponse]]:
         """Returns one context, with what it uses."""
 
-    @_abc_1.abstractmethod
     def ListCodeContexts(
         self,
         request: _code_context_service_pb2.ListCodeContextsRequest,
@@ -332,7 +329,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT: a negative page size, a page token that was not returned for the same filter.
         """
 
-    @_abc_1.abstractmethod
     def RunCode(
         self,
         request: _code_context_service_pb2.RunCodeRequest,
@@ -352,7 +348,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         DEADLINE_EXCEEDED and CANCELLED are the caller's own; a `timeout` is the outcome TIMED_OUT.
         """
 
-    @_abc_1.abstractmethod
     def RunCodeStream(
         self,
         request: _code_context_service_pb2.RunCodeStreamRequest,
@@ -362,7 +357,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         leaving are as with `RunCode`. A slow reader slows the run down.
         """
 
-    @_abc_1.abstractmethod
     def WatchExecution(
         self,
         request: _code_context_service_pb2.WatchExecutionRequest,
@@ -376,7 +370,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         a negative sequence.
         """
 
-    @_abc_1.abstractmethod
     def GetExecution(
         self,
         request: _code_context_service_pb2.GetExecutionRequest,
@@ -387,7 +380,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (EXECUTION_NOT_FOUND): no such execution, or its journal was dropped.
         """
 
-    @_abc_1.abstractmethod
     def SendInput(
         self,
         request: _code_context_service_pb2.SendInputRequest,
@@ -399,7 +391,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         waits for the answer to another request; watch it.
         """
 
-    @_abc_1.abstractmethod
     def InterruptCodeContext(
         self,
         request: _code_context_service_pb2.InterruptCodeContextRequest,
@@ -412,7 +403,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (EXECUTION_NOT_FOUND): the given execution is not one of this context's.
         """
 
-    @_abc_1.abstractmethod
     def RestartCodeContext(
         self,
         request: _code_context_service_pb2.RestartCodeContextRequest,
@@ -426,7 +416,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         retry.
         """
 
-    @_abc_1.abstractmethod
     def ForkCodeContext(
         self,
         request: _code_context_service_pb2.ForkCodeContextRequest,
@@ -440,7 +429,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         UNIMPLEMENTED on a server that does not offer it.
         """
 
-    @_abc_1.abstractmethod
     def DeleteCodeContext(
         self,
         request: _code_context_service_pb2.DeleteCodeContextRequest,
@@ -459,7 +447,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         the context stays listed as DELETING, and the first retry after it is done is answered with OK.
         """
 
-    @_abc_1.abstractmethod
     def CompleteCode(
         self,
         request: _code_context_service_pb2.CompleteCodeRequest,
@@ -471,7 +458,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         the code. UNIMPLEMENTED on a server or for a language that does not offer it.
         """
 
-    @_abc_1.abstractmethod
     def InspectCode(
         self,
         request: _code_context_service_pb2.InspectCodeRequest,
@@ -482,7 +468,6 @@ class CodeContextServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors as with `CompleteCode`.
         """
 
-    @_abc_1.abstractmethod
     def GetServerInfo(
         self,
         request: _code_context_service_pb2.GetServerInfoRequest,

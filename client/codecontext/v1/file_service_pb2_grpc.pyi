@@ -136,7 +136,7 @@ class FileServiceAsyncStub(FileServiceStub):
     is not empty, and `recursive` is unset.
     """
 
-class FileServiceServicer(metaclass=_abc_1.ABCMeta):
+class FileServiceServicer:
     """Files in the workspace of a sandbox. Paths are relative to the workspace, UTF-8, with `/` between
     the names; no path and no link leads out of it.
 
@@ -147,7 +147,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
     UNIMPLEMENTED on a server that does not offer it.
     """
 
-    @_abc_1.abstractmethod
     def UploadFile(
         self,
         request_iterator: _MaybeAsyncIterator[_file_service_pb2.UploadFileRequest],
@@ -160,7 +159,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         (FILE_CHECKSUM_MISMATCH): the content is not what was announced; upload again.
         """
 
-    @_abc_1.abstractmethod
     def DownloadFile(
         self,
         request: _file_service_pb2.DownloadFileRequest,
@@ -171,7 +169,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (FILE_NOT_FOUND): no such file. INVALID_ARGUMENT: the offset is past its end.
         """
 
-    @_abc_1.abstractmethod
     def ListFiles(
         self,
         request: _file_service_pb2.ListFilesRequest,
@@ -182,7 +179,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (FILE_NOT_FOUND): no such directory.
         """
 
-    @_abc_1.abstractmethod
     def StatFile(
         self,
         request: _file_service_pb2.StatFileRequest,
@@ -193,7 +189,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (FILE_NOT_FOUND): no such file.
         """
 
-    @_abc_1.abstractmethod
     def MakeDirectory(
         self,
         request: _file_service_pb2.MakeDirectoryRequest,
@@ -205,7 +200,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (FILE_NOT_FOUND): its parent is not there, and `parents` is unset.
         """
 
-    @_abc_1.abstractmethod
     def MoveFile(
         self,
         request: _file_service_pb2.MoveFileRequest,
@@ -217,7 +211,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         `overwrite` is unset.
         """
 
-    @_abc_1.abstractmethod
     def DeleteFile(
         self,
         request: _file_service_pb2.DeleteFileRequest,

@@ -100,7 +100,7 @@ class SandboxServiceAsyncStub(SandboxServiceStub):
     UNAVAILABLE (CONTEXT_UNREACHABLE): it can't be ended now and goes on by itself; retry.
     """
 
-class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
+class SandboxServiceServicer:
     """Sandboxes: what contexts run inside. A context gets a private sandbox, which goes with its last
     context, unless it is created in an existing one; contexts in one sandbox share its files.
 
@@ -108,7 +108,6 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
     and with UNIMPLEMENTED (NOT_IMPLEMENTED) on a server that does not offer it.
     """
 
-    @_abc_1.abstractmethod
     def CreateSandbox(
         self,
         request: _sandbox_service_pb2.CreateSandboxRequest,
@@ -122,7 +121,6 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         PERMISSION_DENIED: the network policy is not allowed here.
         """
 
-    @_abc_1.abstractmethod
     def GetSandbox(
         self,
         request: _sandbox_service_pb2.GetSandboxRequest,
@@ -133,7 +131,6 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED): there is none; create one.
         """
 
-    @_abc_1.abstractmethod
     def ListSandboxes(
         self,
         request: _sandbox_service_pb2.ListSandboxesRequest,
@@ -144,7 +141,6 @@ class SandboxServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT: a negative page size, or a page token that this call did not return.
         """
 
-    @_abc_1.abstractmethod
     def DestroySandbox(
         self,
         request: _sandbox_service_pb2.DestroySandboxRequest,

@@ -1,0 +1,214 @@
+"""`client.files` of the asynchronous client; local files are read and written in threads."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from codecontext import _file_calls, _transfer
+from codecontext._aio import AsyncEventStream, AsyncTransport, bind, bind_pages
+from codecontext._calls import Stream
+from codecontext._wire import HasId, Seconds
+from codecontext.files import FileInfo
+from codecontext.v1 import file_service_pb2 as pb
+
+
+class AsyncFiles:
+    """Files in the workspace of a sandbox, by paths inside it."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    list = bind_pages(_file_calls.list_)
+    stat = bind(_file_calls.stat)
+    make_directory = bind(_file_calls.make_directory)
+    move = bind(_file_calls.move)
+    delete = bind(_file_calls.delete)
+
+    async def upload(
+        self,
+        sandbox_or_context: str | HasId,
+        path: str,
+        source: _transfer.Source | AsyncIterable[bytes],
+        *,
+        overwrite: bool = True,
+        parents: bool = False,
+        mode: int | None = None,
+        deadline: Seconds | None = None,
+    ) -> FileInfo:
+        """Writes a file in pieces; it appears whole, once all has arrived.
+
+        Args:
+            sandbox_or_context: The sandbox, its id, or a context in it.
+            path: The path in its workspace.
+            source: The path of a local file, an open binary file (which stays open), the content,
+                or its pieces, which may come from an asynchronous iterator.
+            overwrite: Whether a file that is there is replaced.
+            parents: Whether missing parent directories are made.
+            mode: Its permission bits; 0o644 by default.
+            deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
+
+        Returns:
+            The file, with its SHA-256.
+
+        Raises:
+            OSError: the local file can't be read; nothing is stored.
+            CodeContextError: as with `Files.upload`.
+        """
+        if isinstance(source, AsyncIterable):
+            file, size_bytes, pieces = None, None, source
+        else:
+            file, blocking, size_bytes = await asyncio.to_thread(_transfer.open_source, source)
+            pieces = _in_thread(blocking)
+
+        async def requests() -> AsyncIterator[pb.UploadFileRequest]:
+            yield _transfer.header(
+                sandbox_or_context,
+                path,
+                overwrite=overwrite,
+                parents=parents,
+                mode=mode,
+                size_bytes=size_bytes,
+            )
+            async for piece in pieces:
+                for request in _transfer.content([piece]):
+                    yield request
+
+        try:
+            return await self._transport.upload(_transfer.upload(deadline), requests())
+        finally:
+            if file is not None:
+                file.close()
+
+    async def write(
+        self,
+        sandbox_or_context: str | HasId,
+        path: str,
+        data: str | bytes,
+        *,
+        overwrite: bool = True,
+        parents: bool = False,
+        mode: int | None = None,
+        deadline: Seconds | None = None,
+    ) -> FileInfo:
+        """Writes a file from memory; text is written as UTF-8.
+
+        Args:
+            sandbox_or_context: The sandbox, its id, or a context in it.
+            path: The path in its workspace.
+            data: The content.
+            overwrite: Whether a file that is there is replaced.
+            parents: Whether missing parent directories are made.
+            mode: Its permission bits; 0o644 by default.
+            deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
+
+        Returns:
+            The file, with its SHA-256.
+
+        Raises:
+            CodeContextError: as with `upload`.
+        """
+        whole = _transfer.as_bytes(data)
+
+        async def requests() -> AsyncIterator[pb.UploadFileRequest]:
+            yield _transfer.header(
+                sandbox_or_context,
+                path,
+                overwrite=overwrite,
+                parents=parents,
+                mode=mode,
+                size_bytes=len(whole),
+                sha256=hashlib.sha256(whole).digest(),
+            )
+            for request in _transfer.content([whole]):
+                yield request
+
+        return await self._transport.upload(_transfer.upload(deadline), requests())
+
+    async def download(
+        self,
+        sandbox_or_context: str | HasId,
+        path: str,
+        target: str | Path | BinaryIO,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        deadline: Seconds | None = None,
+    ) -> FileInfo:
+        """Reads a file in pieces into a local one.
+
+        Args:
+            sandbox_or_context: The sandbox, its id, or a context in it.
+            path: The path in its workspace.
+            target: The path of a local file, which appears (or is replaced) once all has arrived;
+                or an open binary file, which stays open.
+            offset: How many bytes to leave out at the begin.
+            length: How many bytes to read at most; 0 means all.
+            deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
+
+        Returns:
+            The file as it was opened.
+
+        Raises:
+            OSError: the local file can't be written.
+            CodeContextError: as with `Files.download`.
+        """
+        download = _transfer.Download(path)
+        async with self._open(sandbox_or_context, path, offset, length, deadline) as messages:
+            with _transfer.target_file(target) as file:
+                async for message in messages:
+                    await asyncio.to_thread(file.write, download.add(message))
+                return download.finish()
+
+    async def read(
+        self,
+        sandbox_or_context: str | HasId,
+        path: str,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        deadline: Seconds | None = None,
+    ) -> bytes:
+        """Reads a file into memory.
+
+        Args:
+            sandbox_or_context: The sandbox, its id, or a context in it.
+            path: The path in its workspace.
+            offset: How many bytes to leave out at the begin.
+            length: How many bytes to read at most; 0 means all.
+            deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
+
+        Returns:
+            Its content.
+
+        Raises:
+            CodeContextError: as with `download`.
+        """
+        download = _transfer.Download(path)
+        async with self._open(sandbox_or_context, path, offset, length, deadline) as messages:
+            content = b"".join([download.add(message) async for message in messages])
+        download.finish()
+        return content
+
+    def _open(
+        self,
+        owner: str | HasId,
+        path: str,
+        offset: int,
+        length: int,
+        deadline: Seconds | None,
+    ) -> AsyncEventStream[pb.DownloadFileResponse]:
+        stream = _file_calls.download(owner, path, offset=offset, length=length, deadline=deadline)
+
+        async def describe() -> Stream[pb.DownloadFileResponse]:
+            return stream
+
+        return AsyncEventStream(self._transport, describe)
+
+
+async def _in_thread(blocking: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Takes the pieces one by one in a thread, because each may have to be read from a disk."""
+    iterator = iter(blocking)
+    while (piece := await asyncio.to_thread(next, iterator, None)) is not None:
+        yield piece

@@ -1,0 +1,150 @@
+"""The content of uploads and downloads: cut into messages on the way out, checked on the way in."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from codecontext import _wire
+from codecontext._calls import Call
+from codecontext._channel import TRANSFER_DEADLINE_S
+from codecontext._file_calls import sandbox_id_of
+from codecontext._wire import HasId, Seconds
+from codecontext.errors import FileChecksumMismatchError
+from codecontext.files import FileInfo
+from codecontext.v1 import file_service_pb2 as pb
+from codecontext.v1.file_service_pb2_grpc import FileServiceStub as Stub
+
+CHUNK_BYTES = 1 << 20
+
+Source = str | Path | bytes | BinaryIO | Iterable[bytes]
+"""What to upload: the path of a local file, an open binary file, the content, or its pieces."""
+
+
+def upload(deadline: Seconds | None) -> Call[FileInfo]:
+    """Describes an upload, whose requests are made by the functions below."""
+    return Call(
+        Stub,
+        lambda stub: stub.UploadFile,
+        None,
+        lambda response: FileInfo.from_proto(response.file),
+        TRANSFER_DEADLINE_S if deadline is None else deadline,
+    )
+
+
+def header(
+    owner: str | HasId,
+    path: str,
+    *,
+    overwrite: bool,
+    parents: bool,
+    mode: int | None,
+    size_bytes: int | None = None,
+    sha256: bytes = b"",
+) -> pb.UploadFileRequest:
+    """Returns the first message of an upload."""
+    return pb.UploadFileRequest(
+        header=pb.UploadFileHeader(
+            sandbox_id=sandbox_id_of(owner),
+            path=_wire.text(path),
+            overwrite=overwrite,
+            parents=parents,
+            mode=mode or 0,
+            size_bytes=size_bytes,
+            sha256=sha256,
+        )
+    )
+
+
+def content(pieces: Iterable[bytes]) -> Iterator[pb.UploadFileRequest]:
+    """Yields the messages that follow the first one, each of at most 1 MiB of content."""
+    for piece in pieces:
+        with memoryview(piece).cast("B") as view:
+            for begin in range(0, len(view), CHUNK_BYTES):
+                yield pb.UploadFileRequest(data=bytes(view[begin : begin + CHUNK_BYTES]))
+
+
+def blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the content of an open file."""
+    while block := file.read(CHUNK_BYTES):
+        yield block
+
+
+def as_bytes(data: str | bytes) -> bytes:
+    """Returns what to write: text as UTF-8, lone surrogates replaced."""
+    return _wire.text(data).encode() if isinstance(data, str) else bytes(data)
+
+
+def open_source(source: Source) -> tuple[BinaryIO | None, Iterable[bytes], int | None]:
+    """Returns the file to close afterwards, the pieces, and how many bytes they are, if known."""
+    if isinstance(source, str | Path):
+        file = Path(source).open("rb")  # noqa: SIM115  # closed after the upload
+        return file, blocks(file), os.fstat(file.fileno()).st_size
+    if isinstance(source, bytes | bytearray):
+        return None, [source], len(source)
+    if hasattr(source, "read"):
+        return None, blocks(cast("BinaryIO", source)), None
+    return None, source, None
+
+
+@contextlib.contextmanager
+def target_file(target: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    """Yields a file to write a download to; a path has it only once all has gone well."""
+    if not isinstance(target, str | Path):
+        yield target
+        return
+    final = Path(target)
+    part = final.with_name(f".{final.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        part.replace(final)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+class Download:
+    """Takes the messages of a download, and checks their sum."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._sum = hashlib.sha256()
+        self._checked = False
+        self.file: FileInfo | None = None
+
+    def add(self, message: pb.DownloadFileResponse) -> bytes:
+        """Takes the next message; returns its content.
+
+        Raises:
+            FileChecksumMismatchError: what arrived is not what was sent.
+        """
+        match message.WhichOneof("message"):
+            case "file":
+                self.file = FileInfo.from_proto(message.file)
+            case "data":
+                self._sum.update(message.data)
+                return message.data
+            case "sha256":
+                self._checked = True
+                if message.sha256 != self._sum.digest():
+                    raise self._mismatch("what arrived is not what was sent")
+            case _:
+                pass
+        return b""
+
+    def finish(self) -> FileInfo:
+        """Returns the file once its stream has ended.
+
+        Raises:
+            FileChecksumMismatchError: the stream ended too early.
+        """
+        if self.file is None or not self._checked:
+            raise self._mismatch("the download ended before its end")
+        return self.file
+
+    def _mismatch(self, message: str) -> FileChecksumMismatchError:
+        return FileChecksumMismatchError(message, metadata={"path": self._path})

@@ -1,0 +1,1 @@
+"""The edge of the service: protobuf to domain and back, and nothing else."""

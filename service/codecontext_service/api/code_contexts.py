@@ -1,0 +1,266 @@
+"""The servicer of `CodeContextService`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from codecontext.v1 import code_context_pb2
+from codecontext.v1 import code_context_service_pb2 as pb
+from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceServicer
+
+from ..config import Config
+from ..contexts.context import Context
+from ..contexts.manager import ContextManager, CreateRequest
+from ..domain.errors import FieldViolation, InvalidArgument
+from ..executions.execution import Execution, RunRequest
+from ..executions.gathering import Gathered
+from ..executions.journal import Reader
+from ..runtimes.registry import Runtimes
+from . import conversion, paging
+from .errors import stream, unary
+from .host import HostInfo
+from .validation import Checks
+
+_MAX_GATHERED = (3 << 20) - (256 << 10)
+"""Bytes of content of a gathered execution: with all else, its message has less than 3 MiB."""
+
+_Call = grpc.aio.ServicerContext[Any, Any]
+
+
+class CodeContextServicer(CodeContextServiceServicer):
+    """Turns calls into what the manager does, and back; see the proto for what each call promises."""
+
+    def __init__(self, config: Config, manager: ContextManager, runtimes: Runtimes, host: HostInfo) -> None:
+        """Makes a servicer.
+
+        Args:
+            config: The server's options.
+            manager: Does it all.
+            runtimes: What contexts can be made from.
+            host: What is known of the host.
+        """
+        self._config = config
+        self._manager = manager
+        self._runtimes = runtimes
+        self._host = host
+
+    def _message(self, context: Context) -> code_context_pb2.CodeContext:
+        return conversion.code_context(context, self._host.isolation, self._host.name)
+
+    # Contexts
+
+    @unary
+    async def CreateCodeContext(  # noqa: D102
+        self, request: pb.CreateCodeContextRequest, context: _Call
+    ) -> pb.CreateCodeContextResponse:
+        checks = Checks()
+        checks.request_id(request.request_id)
+        if request.cwd and (not request.cwd.startswith("/") or "\0" in request.cwd):
+            checks.wrong("cwd", "is not absolute: give a path that begins with '/'")
+        env = checks.env("env_vars", request.env_vars)
+        labels = checks.labels(request.labels)
+        idle_timeout_s = checks.seconds(request, "idle_timeout", self._config.idle_timeout_s)
+        ttl_s = checks.seconds(request, "ttl", self._config.ttl_s)
+        try:
+            runtime = self._runtimes.resolve(request.language, request.runtime)
+        except InvalidArgument as error:
+            for violation in error.violations:
+                checks.wrong(violation.field, violation.description)
+        checks.finish()
+        created = await self._manager.create(
+            CreateRequest(runtime, request.cwd, env, labels, request.sandbox_id, idle_timeout_s, ttl_s)
+        )
+        return pb.CreateCodeContextResponse(context=self._message(created))
+
+    @unary
+    async def GetCodeContext(  # noqa: D102
+        self, request: pb.GetCodeContextRequest, context: _Call
+    ) -> pb.GetCodeContextResponse:
+        return pb.GetCodeContextResponse(context=self._message(self._manager.get(request.context_id)))
+
+    @unary
+    async def ListCodeContexts(  # noqa: D102
+        self, request: pb.ListCodeContextsRequest, context: _Call
+    ) -> pb.ListCodeContextsResponse:
+        checks = Checks()
+        limit = paging.page_size(checks, request.page_size)
+        after = paging.read_token(checks, request, request.page_token)
+        checks.finish()
+        contexts, following = self._manager.list(after=after, limit=limit, matches=self._filter(request))
+        return pb.ListCodeContextsResponse(
+            contexts=[self._message(each) for each in contexts],
+            next_page_token=paging.make_token(request, following),
+        )
+
+    def _filter(self, request: pb.ListCodeContextsRequest) -> Callable[[Context], bool]:
+        runtime = self._runtimes.default_of(request.language) if request.language else None
+        language = runtime.config.language if runtime else request.language
+        state = code_context_pb2.CodeContextState.Name(request.state) if request.state else ""
+        labels = dict(request.labels)
+
+        def matches(context: Context) -> bool:
+            return (
+                (not language or context.options.runtime.config.language == language)
+                and (not state or state == f"CODE_CONTEXT_STATE_{context.state.value}")
+                and (not request.sandbox_id or context.sandbox.id == request.sandbox_id)
+                and labels.items() <= context.options.labels.items()
+            )
+
+        return matches
+
+    @unary
+    async def RestartCodeContext(  # noqa: D102
+        self, request: pb.RestartCodeContextRequest, context: _Call
+    ) -> pb.RestartCodeContextResponse:
+        restarted = await self._manager.restart(request.context_id)
+        return pb.RestartCodeContextResponse(context=self._message(restarted))
+
+    @unary
+    async def DeleteCodeContext(  # noqa: D102
+        self, request: pb.DeleteCodeContextRequest, context: _Call
+    ) -> pb.DeleteCodeContextResponse:
+        remaining = context.time_remaining()
+        # The answer has to arrive before the caller's own deadline.
+        deadline_s = None if remaining is None else max(0.0, remaining - min(0.2, remaining / 10))
+        await self._manager.delete(request.context_id, force=request.force, deadline_s=deadline_s)
+        return pb.DeleteCodeContextResponse()
+
+    # Executions
+
+    def _run(self, request: pb.RunCodeRequest | pb.RunCodeStreamRequest) -> Execution:
+        checks = Checks()
+        size = len(request.code.encode())
+        if not size:
+            checks.wrong("code", "is empty: give code to run")
+        elif size > self._config.max_code_bytes:
+            checks.wrong("code", f"has {size} bytes; at most {self._config.max_code_bytes} are allowed")
+        checks.request_id(request.request_id)
+        budget = request.output_budget
+        max_bytes = checks.not_negative("output_budget.max_bytes", budget.max_bytes)
+        max_events = checks.not_negative("output_budget.max_events", budget.max_events)
+        run = RunRequest(
+            request.code,
+            env=checks.env("env_vars", request.env_vars) if request.env_vars else {},
+            timeout_s=checks.seconds(request, "timeout") or self._config.run_timeout_s,
+            allow_input=request.allow_input,
+            detach=request.detach,
+            reattach_grace_s=checks.seconds(request, "reattach_grace"),
+            max_bytes=min(max_bytes or self._config.max_output_bytes, self._config.max_output_bytes),
+            max_events=max_events or 1 << 62,
+        )
+        self._manager.get(request.context_id)
+        checks.finish()
+        return self._manager.run(request.context_id, run)
+
+    @unary
+    async def RunCode(self, request: pb.RunCodeRequest, context: _Call) -> pb.RunCodeResponse:  # noqa: D102
+        run = self._run(request)
+        gathered = Gathered(_MAX_GATHERED)
+        for entry in run.journal.entries:
+            gathered.add(entry.event, entry.sequence)
+        run.journal.sinks.append(gathered.add)
+        run.attach()
+        try:
+            await asyncio.shield(run.done)  # a caller that goes away must not cancel it for others
+        finally:
+            run.journal.sinks.remove(gathered.add)
+            run.detach()
+        return pb.RunCodeResponse(execution=conversion.execution(run, gathered))
+
+    @stream
+    async def RunCodeStream(  # noqa: D102
+        self, request: pb.RunCodeStreamRequest, context: _Call
+    ) -> AsyncIterator[pb.RunCodeStreamResponse]:
+        run = self._run(request)
+        reader = run.reader(attached=True)
+        run.attach()
+        try:
+            async for event in _events(run, reader):
+                yield pb.RunCodeStreamResponse(event=event)
+        finally:
+            reader.close()
+            run.detach()
+
+    @stream
+    async def WatchExecution(  # noqa: D102
+        self, request: pb.WatchExecutionRequest, context: _Call
+    ) -> AsyncIterator[pb.WatchExecutionResponse]:
+        checks = Checks()
+        after = checks.not_negative("after_sequence", request.after_sequence)
+        checks.finish()
+        run = self._execution(request.execution_id)
+        reader = run.reader(min(after, run.journal.last_sequence), attached=False)
+        try:
+            async for event in _events(run, reader):
+                yield pb.WatchExecutionResponse(event=event)
+        finally:
+            reader.close()
+
+    @unary
+    async def GetExecution(  # noqa: D102
+        self, request: pb.GetExecutionRequest, context: _Call
+    ) -> pb.GetExecutionResponse:
+        run = self._execution(request.execution_id)
+        gathered = Gathered(_MAX_GATHERED)
+        reader = run.reader(attached=False)
+        try:
+            while reader.sequence < run.journal.last_sequence:
+                for entry in await reader.next_batch():
+                    gathered.add(entry.event, entry.sequence)
+        finally:
+            reader.close()
+        return pb.GetExecutionResponse(execution=conversion.execution(run, gathered))
+
+    def _execution(self, execution_id: str) -> Execution:
+        if not execution_id:
+            raise InvalidArgument(FieldViolation("execution_id", "is empty: give the id of an execution"))
+        return self._manager.executions.get(execution_id)
+
+    @unary
+    async def SendInput(  # noqa: D102
+        self, request: pb.SendInputRequest, context: _Call
+    ) -> pb.SendInputResponse:
+        self._execution(request.execution_id)
+        self._manager.send_input(
+            request.execution_id, request.sequence, request.text, end_of_file=request.end_of_file
+        )
+        return pb.SendInputResponse()
+
+    @unary
+    async def InterruptCodeContext(  # noqa: D102
+        self, request: pb.InterruptCodeContextRequest, context: _Call
+    ) -> pb.InterruptCodeContextResponse:
+        run = await self._manager.interrupt(request.context_id, request.execution_id)
+        if run is None or run.completed is None:
+            return pb.InterruptCodeContextResponse(state_kept=True)
+        return pb.InterruptCodeContextResponse(
+            execution_id=run.id,
+            outcome=conversion.outcome(run.completed.outcome),
+            state_kept=run.completed.state_kept,
+        )
+
+    # The server
+
+    @unary
+    async def GetServerInfo(  # noqa: D102
+        self, request: pb.GetServerInfoRequest, context: _Call
+    ) -> pb.GetServerInfoResponse:
+        return pb.GetServerInfoResponse(
+            version=self._host.version,
+            runtimes=self._host.runtimes(self._runtimes),
+            isolation=self._host.isolation,
+            limits=self._host.limits(self._config),
+            contexts=self._manager.count,
+            executing=self._manager.executions.running_count,
+            start_time=conversion.timestamp(self._host.start_time),
+            host=self._host.name,
+        )
+
+
+async def _events(run: Execution, reader: Reader) -> AsyncIterator[Any]:
+    while batch := await reader.next_batch():
+        for entry in batch:
+            yield conversion.execution_event(run.id, entry)

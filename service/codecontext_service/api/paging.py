@@ -1,0 +1,56 @@
+"""Page tokens: opaque to callers, and good for the filter alone that they were made for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+from google.protobuf.message import Message
+
+from .validation import Checks
+
+_DEFAULT_SIZE, _MAX_SIZE = 100, 1000
+
+
+def _digest(request: Message) -> str:
+    filters = type(request)()
+    filters.CopyFrom(request)
+    for field in ("page_size", "page_token"):
+        filters.ClearField(field)
+    return hashlib.sha256(filters.SerializeToString(deterministic=True)).hexdigest()[:16]
+
+
+def page_size(checks: Checks, requested: int) -> int:
+    """Returns how many a page has."""
+    if requested < 0:
+        checks.wrong("page_size", "is negative: give zero or more")
+    return min(requested or _DEFAULT_SIZE, _MAX_SIZE)
+
+
+def make_token(request: Message, after: int | None) -> str:
+    """Makes the token of the next page.
+
+    Args:
+        request: The request, whose fields beside `page_size` and `page_token` are its filter.
+        after: Where the next page begins; None if there is none.
+    """
+    if after is None:
+        return ""
+    return base64.urlsafe_b64encode(json.dumps([after, _digest(request)]).encode()).decode()
+
+
+def read_token(checks: Checks, request: Message, token: str) -> int:
+    """Returns where the page of a token begins."""
+    if not token:
+        return 0
+    try:
+        after, digest = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError):
+        after, digest = None, ""
+    if not isinstance(after, int):
+        checks.wrong("page_token", "was not returned by this call: begin without one")
+        return 0
+    if digest != _digest(request):
+        checks.wrong("page_token", "was returned for another filter: give the same one, or begin anew")
+    return after

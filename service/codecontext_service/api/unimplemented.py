@@ -1,0 +1,31 @@
+"""Calls that this server does not offer: each says so with its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from ..domain.errors import NotImplementedHere
+from .errors import abort
+
+
+def refuse_missing(servicer: type) -> type:
+    """Decorates a servicer's class: calls that it does not implement are answered with NOT_IMPLEMENTED.
+
+    Args:
+        servicer: A class that derives from a generated servicer.
+    """
+    for base in servicer.__mro__[1:]:
+        for name in vars(base):
+            if name[0].isupper() and name not in vars(servicer):
+                setattr(servicer, name, _refusal(name))
+    return servicer
+
+
+def _refusal(name: str) -> Any:
+    async def refuse(self: object, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        error = NotImplementedHere(f"this server does not offer {name}", method=name)
+        await abort(context, error, name)
+
+    return refuse

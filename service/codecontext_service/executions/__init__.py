@@ -1,0 +1,1 @@
+"""Executions: their journals, what they gather to, and how they end."""

@@ -1,0 +1,260 @@
+"""The journal of an execution: numbered events in bounded memory, for any number of readers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ..domain.events import (
+    Clear,
+    Completed,
+    Display,
+    Error,
+    Event,
+    Gap,
+    GapReason,
+    InputRequested,
+    MimePart,
+    Started,
+    Stream,
+)
+
+_ENTRY_COST = 64
+"""What an event counts beyond its content, in bytes."""
+
+_CHUNK = 64 * 1024
+"""Up to which size chunks of a stream that nobody has read yet are put together."""
+
+_BATCH = 64
+"""How many entries a reader takes at a time."""
+
+PIECE = 1 << 20
+"""The most content that one result event has; a larger result goes in several."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A numbered event."""
+
+    sequence: int
+    time_ns: int
+    """When it came, in nanoseconds since 1970."""
+    event: Event
+    late: bool
+    size: int
+    offset: int
+    """The sizes of all entries before this one."""
+
+
+def size_of(event: Event) -> int:
+    """Returns how many bytes of content an event has."""
+    match event:
+        case Stream():
+            return len(event.data)
+        case Display():
+            return sum(part.size for part in event.parts)
+        case Error():
+            return len(event.value) + sum(map(len, event.traceback))
+        case InputRequested():
+            return len(event.prompt)
+        case Started() | Clear() | Gap() | Completed():
+            return 0
+
+
+def pieces(display: Display) -> Iterator[Display]:
+    """Splits a result into results of at most `PIECE` bytes, all but the last of them `continued`."""
+    if size_of(display) <= PIECE:
+        yield display
+        return
+    split: list[MimePart] = []
+    for part in display.parts:
+        # Characters are cut at a quarter, so that their encoding never exceeds a piece.
+        step = PIECE if part.data is not None else PIECE // 4
+        for at in range(0, part.size or 1, step):
+            if part.data is not None:
+                split.append(MimePart(part.mime_type, data=part.data[at : at + step]))
+            else:
+                split.append(MimePart(part.mime_type, text=(part.text or "")[at : at + step]))
+    for number, part in enumerate(split, start=1):
+        metadata = display.metadata if number == 1 else {}
+        yield replace(display, parts=[part], metadata=metadata, continued=number < len(split))
+
+
+class Journal:
+    """The events of one execution: the newest within bounds, and all that an attached reader lacks."""
+
+    def __init__(self, max_bytes: int, max_events: int, on_flow: Callable[[bool], None]) -> None:
+        """Makes an empty journal.
+
+        Args:
+            max_bytes: Bytes of content that it holds.
+            max_events: Events that it holds.
+            on_flow: Is called with False when an attached reader is so far behind that no more
+                should come, with True when more may come.
+        """
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        self._on_flow = on_flow
+        self._flowing = True
+        self._entries: deque[Entry] = deque()
+        self._offset = 0
+        self._read_sequence = 0
+        self._readers: set[Reader] = set()
+        self.last_sequence = 0
+        self.closed = False
+        self.sinks: list[Callable[[Event, int], None]] = []
+        """Functions that take each event with its sequence, as it comes."""
+
+    @property
+    def bytes(self) -> int:
+        """What it holds, in bytes."""
+        return self._offset - self._entries[0].offset if self._entries else 0
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """What it holds."""
+        return iter(self._entries)
+
+    def append(self, event: Event, *, late: bool = False) -> None:
+        """Adds an event; `Completed` closes the journal."""
+        if isinstance(event, Display):
+            for piece in pieces(event):
+                self._append(piece, late)
+        else:
+            self._append(event, late)
+        self.closed = isinstance(event, Completed)
+        self._trim()
+        self._check_flow()
+        for reader in self._readers:
+            reader.wake()
+
+    def _append(self, event: Event, late: bool) -> None:
+        size = size_of(event) + _ENTRY_COST
+        last = self._entries[-1] if self._entries else None
+        if (
+            isinstance(event, Stream)
+            and last is not None
+            and isinstance(last.event, Stream)
+            and last.event.stderr == event.stderr
+            and last.late == late
+            and last.sequence > self._read_sequence
+            and last.size + len(event.data) <= _CHUNK
+        ):
+            last.event = Stream(event.stderr, last.event.data + event.data)
+            last.size += len(event.data)
+            self._offset += len(event.data)
+        else:
+            self.last_sequence += 1
+            self._entries.append(Entry(self.last_sequence, time.time_ns(), event, late, size, self._offset))
+            self._offset += size
+        for sink in self.sinks:
+            sink(event, self.last_sequence)
+
+    def _trim(self) -> None:
+        needed = min((reader.sequence for reader in self._readers if reader.attached), default=self.last_sequence)
+        while (
+            (self.bytes > self._max_bytes or len(self._entries) > self._max_events)
+            and len(self._entries) > 1
+            and self._entries[0].sequence <= needed
+        ):
+            self._entries.popleft()
+
+    def _check_flow(self) -> None:
+        """Tells whether more may come, if that has changed."""
+        flowing = not any(reader.behind(self._flowing) for reader in self._readers if reader.attached)
+        if flowing != self._flowing:
+            self._flowing = flowing
+            self._on_flow(flowing)
+
+    @property
+    def flowing(self) -> bool:
+        """Whether no attached reader is far behind."""
+        return self._flowing
+
+    def reader(self, after_sequence: int = 0, *, attached: bool) -> Reader:
+        """Makes a reader, which must be closed.
+
+        Args:
+            after_sequence: The sequence of the last event that it does not want.
+            attached: Whether the run waits for it.
+        """
+        reader = Reader(self, after_sequence, attached=attached)
+        self._readers.add(reader)
+        return reader
+
+    def _next_batch(self, reader: Reader) -> list[Entry]:
+        batch: list[Entry] = []
+        if not self._entries or reader.sequence >= self.last_sequence:
+            return batch
+        first = self._entries[0]
+        if reader.sequence + 1 < first.sequence:
+            missed = Gap(
+                first.sequence - 1 - reader.sequence,
+                max(0, first.offset - reader.offset - _ENTRY_COST * (first.sequence - 1 - reader.sequence)),
+                GapReason.JOURNAL_BOUND,
+            )
+            batch.append(Entry(first.sequence - 1, first.time_ns, missed, False, 0, first.offset))
+            reader.sequence = first.sequence - 1
+        skip = reader.sequence + 1 - first.sequence
+        batch.extend(itertools.islice(self._entries, skip, skip + _BATCH))
+        reader.sequence = batch[-1].sequence
+        reader.offset = batch[-1].offset + batch[-1].size
+        self._read_sequence = max(self._read_sequence, reader.sequence)
+        self._check_flow()
+        return batch
+
+    def _leave(self, reader: Reader) -> None:
+        self._readers.discard(reader)
+        self._trim()
+        self._check_flow()
+
+    def _limits(self) -> tuple[int, int, int]:
+        return self._offset, self._max_bytes, self._max_events
+
+
+class Reader:
+    """One reader of a journal: a place in it, and a way to wait for more."""
+
+    def __init__(self, journal: Journal, after_sequence: int, *, attached: bool) -> None:
+        """Makes a reader; see `Journal.reader`."""
+        self.sequence = after_sequence
+        self.offset = next((e.offset for e in journal.entries if e.sequence > after_sequence), 0)
+        self.attached = attached
+        self._journal = journal
+        self._wakeup: asyncio.Future[None] | None = None
+
+    def behind(self, flowing: bool) -> bool:
+        """Returns whether the run should wait for this reader: it stops late and goes on early."""
+        offset, max_bytes, max_events = self._journal._limits()
+        share = 2 if flowing else 4
+        return (
+            offset - self.offset > max_bytes // share
+            or self._journal.last_sequence - self.sequence > max_events // share
+        )
+
+    def wake(self) -> None:
+        """Ends the wait for more."""
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    async def next_batch(self) -> list[Entry]:
+        """Waits for the next entries.
+
+        Returns:
+            What has come, as many as there are; nothing when the journal is closed and read.
+        """
+        while True:
+            if batch := self._journal._next_batch(self):
+                return batch
+            if self._journal.closed:
+                return []
+            self._wakeup = asyncio.get_running_loop().create_future()
+            await self._wakeup
+
+    def close(self) -> None:
+        """Leaves the journal."""
+        self._journal._leave(self)

@@ -1,0 +1,1 @@
+"""The server's side of the processes below it: launcher, zygotes, keepers."""

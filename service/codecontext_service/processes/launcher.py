@@ -1,0 +1,163 @@
+"""The server's side of the launcher."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .bootstrap import clean_environment, command
+from .peer import Peer
+
+logger = logging.getLogger(__name__)
+
+
+class LauncherLost(Exception):
+    """The launcher ended, and everything below it with it."""
+
+
+class Launcher:
+    """The root of all processes below the server; see `workers/launcher.py`."""
+
+    def __init__(self, state_dir: Path, *, pid_namespaces: bool = True) -> None:
+        """Makes a launcher that is not started yet.
+
+        Args:
+            state_dir: Where its log goes.
+            pid_namespaces: Whether to use pid namespaces where the machine allows them.
+        """
+        self.pid_namespaces = pid_namespaces
+        self._log = state_dir / "launcher.log"
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._exits: dict[int, Callable[[int], None]] = {}
+
+    async def start(self) -> None:
+        """Starts the process and waits until it is ready.
+
+        Raises:
+            LauncherLost: It could not start.
+        """
+        ours, theirs = Peer.pair()
+        options = {
+            "fd": theirs.fileno(),
+            "pid_namespaces": self.pid_namespaces,
+            "server_pid": os.getpid(),
+        }
+        loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
+        # From the main thread: the launcher dies with the thread that started it.
+        with theirs, self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command(sys.executable, "launcher", options, "-S"),
+                env=clean_environment(sys.executable),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._peer = Peer(ours, self._on_message, self._on_closed)
+        self.pid_namespaces = (await self._ready)["pid_namespaces"]
+
+    async def spawn(self, argv: list[str], env: dict[str, str], end: int, log: int) -> int:
+        """Starts a process.
+
+        Args:
+            argv: Its command.
+            env: Its environment.
+            end: What it has as descriptor 3.
+            log: What it has as descriptor 2.
+
+        Returns:
+            Its pid as the launcher sees it.
+
+        Raises:
+            LauncherLost: The launcher ended.
+            OSError: The launcher does not read.
+        """
+        answer = await self._ask({"argv": argv, "env": env}, "spawn", [end, log])
+        pid: int = answer["pid"]
+        return pid
+
+    def watch(self, pid: int, on_exit: Callable[[int], None]) -> None:
+        """Has a function called with the exit code once the launcher has reaped a child of its own."""
+        self._exits[pid] = on_exit
+
+    def unwatch(self, pid: int) -> None:
+        """Forgets about a child that another process has reaped."""
+        self._exits.pop(pid, None)
+
+    def keep(self, pid: int) -> None:
+        """Tells that a process is a keeper, which stays when the launcher becomes its parent."""
+        self._peer.send({"keep": pid})
+
+    async def sweep(self) -> None:
+        """Ends the processes that a dead keeper left to the launcher.
+
+        Raises:
+            LauncherLost: The launcher ended, and they with it.
+        """
+        await self._ask({}, "sweep")
+
+    def stop(self) -> None:
+        """Has the launcher end everything below it, and itself."""
+        self._peer.close()
+
+    async def wait(self) -> int:
+        """Waits for the launcher's end and returns its exit code."""
+        pidfd = os.pidfd_open(self._process.pid) if self._process.returncode is None else -1
+        if pidfd >= 0:
+            loop = asyncio.get_running_loop()
+            ended = loop.create_future()
+            loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+            try:
+                await ended
+            finally:
+                loop.remove_reader(pidfd)
+                os.close(pidfd)
+        return self._process.wait()
+
+    def kill(self) -> None:
+        """Kills the launcher: the last resort."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+
+    async def _ask(self, message: dict[str, Any], verb: str, descriptors: list[int] | None = None) -> dict[str, Any]:
+        if self.lost.done():
+            raise LauncherLost
+        number = next(self._numbers)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._peer.send({verb: number, **message}, descriptors or [])
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if "exited" in message:
+            if on_exit := self._exits.pop(message["exited"], None):
+                on_exit(message["code"])
+        elif "ready" in message:
+            self._ready.set_result(message)
+        else:
+            number = message.get("spawned") or message.get("swept")
+            answer = self._answers.get(number or 0)
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+
+    def _on_closed(self) -> None:
+        error = LauncherLost(self._log.read_text(errors="replace")[-2000:].strip())
+        for future in (self._ready, *self._answers.values()):
+            if not future.done():
+                future.set_exception(error)
+        if not self.lost.done():
+            self.lost.set_result(None)

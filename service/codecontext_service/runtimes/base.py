@@ -1,0 +1,128 @@
+"""What a context needs of an interpreter, and what a kind of interpreter is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..config import RuntimeConfig
+from ..domain.events import Event
+from ..processes.zygote import InterpreterExit
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What an interpreter says at the end of a run."""
+
+    raised: bool
+    interrupted: bool
+    """Whether an interrupt stopped the run."""
+    cpu_time_s: float
+    peak_memory_bytes: int
+
+
+class Listener(Protocol):
+    """Who hears of what an interpreter does: its context."""
+
+    def on_event(self, event: Event) -> None:
+        """Takes what the run, or a leftover of an earlier one, has made."""
+
+    def on_finished(self, finished: Finished) -> None:
+        """Takes the end of the run; all its events came before."""
+
+    def on_ended(self, exit_: InterpreterExit, failure: str | None) -> None:
+        """Takes the end of the interpreter; all its events came before.
+
+        Args:
+            exit_: How its process ended.
+            failure: Why the server had to end it, if it did so by itself.
+        """
+
+    def on_interrupts_sent(self) -> None:
+        """Hears that every interrupt that was asked for has been sent: the next run is safe from it."""
+
+
+class InterpreterError(Exception):
+    """An interpreter could not be started, or could not be configured."""
+
+
+class WorkingDirectoryError(InterpreterError):
+    """The interpreter can't work in the directory; the text says why."""
+
+
+class Interpreter(Protocol):
+    """A live interpreter of any language."""
+
+    listener: Listener
+    gone: asyncio.Future[None]
+    """Done once every process of the interpreter is gone."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+
+    @property
+    def interrupts_pending(self) -> bool:
+        """Whether an interrupt that was asked for is still to be sent."""
+
+    async def configure(self, *, cwd: str, env: Mapping[str, str]) -> None:
+        """Gives it its working directory and environment, before its first run.
+
+        Raises:
+            WorkingDirectoryError: It can't work there.
+            InterpreterError: It has ended.
+        """
+
+    def execute(self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool) -> None:
+        """Begins a run."""
+
+    def reply_input(self, number: int, text: str, *, end_of_file: bool) -> None:
+        """Answers a request for input."""
+
+    def interrupt(self) -> None:
+        """Asks the run to stop."""
+
+    def pause(self) -> None:
+        """Stops reading what it writes, so that it must wait."""
+
+    def resume(self) -> None:
+        """Reads what it writes again."""
+
+    def kill(self) -> None:
+        """Ends all its processes; `gone` tells when it is done. May be repeated."""
+
+    def close(self) -> None:
+        """Closes what the server holds of it, once it is gone."""
+
+
+class Runtime(Protocol):
+    """A kind of interpreter."""
+
+    config: RuntimeConfig
+    version: str
+    """The version of its interpreter; empty while it is not known."""
+    failure: str
+    """Why no interpreter can be started now; empty if one can."""
+
+    @property
+    def ready_count(self) -> int:
+        """How many interpreters are ready in the pool."""
+
+    async def start(self) -> None:
+        """Gets ready to start interpreters.
+
+        Raises:
+            InterpreterError: It can't.
+        """
+
+    async def acquire(self) -> Interpreter:
+        """Returns a fresh interpreter, from the pool if there is one.
+
+        Raises:
+            InterpreterError: None could be started.
+        """
+
+    async def stop(self) -> None:
+        """Ends the interpreters of the pool."""

@@ -1,0 +1,93 @@
+"""What comes over an interpreter's channel, turned into events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..domain.events import Clear, Display, Error, Event, Gap, GapReason, InputRequested, MimePart
+from ..workers import channel
+from ..workers.channel import ProtocolError
+from .base import Finished
+
+_KINDS = ("result", "display", "update")
+
+
+def _text(message: dict[str, Any], name: str) -> str:
+    value = message.get(name, "")
+    if not isinstance(value, str):
+        raise ProtocolError(f"{name} is no text")
+    return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+
+
+def _number(message: dict[str, Any], name: str) -> float:
+    value = message.get(name, 0)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+        raise ProtocolError(f"{name} is no number")
+    return value
+
+
+def decode_display(content: bytes) -> list[Event]:
+    """Decodes a display record.
+
+    Returns:
+        The display, and a gap if representations were left out.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    header, raw = channel.unpack_display(content)
+    parts = [
+        MimePart(mime, text=data.decode("utf-8", "replace")) if text else MimePart(mime, data=data)
+        for mime, text, data in raw
+    ]
+    kind, metadata = header.get("kind"), header.get("metadata", {})
+    if kind not in _KINDS or not isinstance(metadata, dict):
+        raise ProtocolError("a display of no known kind")
+    display = Display(
+        parts,
+        metadata,
+        is_main_result=kind == "result",
+        display_id=_text(header, "display_id"),
+        update=kind == "update",
+    )
+    omitted = int(_number(header, "omitted"))
+    return [display, Gap(0, omitted, GapReason.MESSAGE_SIZE)] if omitted else [display]
+
+
+def decode_event(kind: bytes, content: bytes) -> list[Event]:
+    """Decodes what the code has made.
+
+    Raises:
+        ProtocolError: It is no event.
+    """
+    if kind == channel.DISPLAY:
+        return decode_display(content)
+    message = channel.from_json(content)
+    if kind == channel.ERROR:
+        lines = message.get("traceback", [])
+        if not isinstance(lines, list):
+            raise ProtocolError("a traceback that is no list")
+        traceback = [_text({"line": line}, "line") for line in lines]
+        line_number = min(int(_number(message, "line_number")), (1 << 31) - 1)
+        return [Error(_text(message, "name"), _text(message, "value"), traceback, line_number)]
+    if kind == channel.CLEAR:
+        return [Clear(bool(message.get("wait")))]
+    if kind == channel.INPUT_REQUEST:
+        number = int(_number(message, "number"))
+        return [InputRequested(_text(message, "prompt"), bool(message.get("password")), number)]
+    raise ProtocolError("a message of no known type")
+
+
+def decode_finished(content: bytes) -> Finished:
+    """Decodes the end of a run.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    message = channel.from_json(content)
+    return Finished(
+        raised=bool(message.get("raised")),
+        interrupted=bool(message.get("interrupted")),
+        cpu_time_s=_number(message, "cpu"),
+        peak_memory_bytes=int(_number(message, "peak")),
+    )

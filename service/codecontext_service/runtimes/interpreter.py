@@ -1,0 +1,292 @@
+"""An interpreter that speaks the protocol of `workers.channel`, seen from the server."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+import termios
+from collections import deque
+from collections.abc import Mapping
+
+from ..domain.events import Event, Stream
+from ..processes.zygote import Forked, InterpreterExit
+from ..workers import channel
+from ..workers.channel import Assembler, ProtocolError
+from .base import Finished, InterpreterError, Listener, WorkingDirectoryError
+from .decoding import decode_event, decode_finished
+
+_BATCH = 64
+"""How many packets are read before others get their turn."""
+
+_PIPE_CHUNK = 64 * 1024
+_MAX_MESSAGE = 256 << 20
+_STATUS_WAIT_S = 1.0
+"""How long the end of the channel may be ahead of the news that the interpreter has ended."""
+
+
+class _NoListener:
+    """Hears of an interpreter that no context has yet."""
+
+    def on_event(self, event: Event) -> None:
+        pass
+
+    def on_finished(self, finished: Finished) -> None:
+        pass
+
+    def on_ended(self, exit_: InterpreterExit, failure: str | None) -> None:
+        pass
+
+    def on_interrupts_sent(self) -> None:
+        pass
+
+
+class ChannelInterpreter:
+    """A live interpreter: its channel, its two output pipes, and the keeper of its processes."""
+
+    def __init__(self, forked: Forked) -> None:
+        """Takes over what leads to the interpreter, and listens to it."""
+        self._loop = asyncio.get_running_loop()
+        self._keeper = forked.keeper
+        self._channel = forked.channel
+        self._pipes = {forked.stdout: False, forked.stderr: True}
+        self._assembler = Assembler(_MAX_MESSAGE)
+        self._outbox: deque[bytes] = deque()
+        self._paused = False
+        self._channel_open = True
+        self._ended = False
+        self._text: list[bytes] = []
+        self._text_size = 0
+        self._text_is_stderr = False
+        self._failure: str | None = None
+        self._configured: asyncio.Future[dict[str, str]] | None = None
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        """Done once it waits for orders; failed if it ended before."""
+        self.listener: Listener = _NoListener()
+        self.gone = self._keeper.gone
+        for fd in self._pipes:
+            os.set_blocking(fd, False)
+        self.resume(force=True)
+        self._keeper.on_interrupted = self._on_interrupted
+        self._keeper.ended.add_done_callback(self._on_keeper_ended)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._ended
+
+    @property
+    def interrupts_pending(self) -> bool:
+        """Whether an interrupt that was asked for is still to be sent."""
+        return self._keeper.pending_interrupts > 0
+
+    async def configure(self, *, cwd: str, env: Mapping[str, str]) -> None:
+        """Gives it its working directory and environment, before its first run.
+
+        Raises:
+            WorkingDirectoryError: It can't work there.
+            InterpreterError: It has ended.
+        """
+        self._configured = self._loop.create_future()
+        self._send(channel.CONFIGURE, {"cwd": cwd, "env": dict(env)})
+        if self._ended:
+            raise InterpreterError("the interpreter has ended")
+        answer = await self._configured
+        if "cwd_error" in answer:
+            raise WorkingDirectoryError(answer["cwd_error"])
+
+    def execute(self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool) -> None:
+        """Begins a run."""
+        message = {
+            "code": code,
+            "env": dict(env),
+            "execution_count": execution_count,
+            "allow_input": allow_input,
+        }
+        self._send(channel.EXECUTE, message)
+
+    def reply_input(self, number: int, text: str, *, end_of_file: bool) -> None:
+        """Answers a request for input."""
+        self._send(channel.INPUT_REPLY, {"number": number, "text": text, "end_of_file": end_of_file})
+
+    def interrupt(self) -> None:
+        """Asks the run to stop."""
+        self._keeper.interrupt()
+
+    def pause(self) -> None:
+        """Stops reading what it writes, so that it must wait."""
+        if not self._paused:
+            self._paused = True
+            self._stop_reading()
+
+    def resume(self, *, force: bool = False) -> None:
+        """Reads what it writes again."""
+        if (self._paused or force) and not self._ended:
+            self._paused = False
+            if self._channel_open:
+                self._loop.add_reader(self._channel, self._on_channel)
+            for fd in self._pipes:
+                self._loop.add_reader(fd, self._on_pipe, fd)
+
+    def kill(self) -> None:
+        """Ends all its processes; `gone` tells when it is done. May be repeated."""
+        self._keeper.kill()
+
+    def close(self) -> None:
+        """Closes what the server holds of it, once it is gone."""
+        self._ended = True
+        self._stop_reading()
+        self._loop.remove_writer(self._channel)
+        self._channel.close()
+        for fd in self._pipes:
+            os.close(fd)
+        self._pipes = {}
+        self._keeper.close()
+
+    # Writing
+
+    def _send(self, kind: bytes, message: dict[str, object]) -> None:
+        waiting = bool(self._outbox)
+        self._outbox.extend(channel.packets(kind, channel.to_json(message)))
+        if not waiting:
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            while self._outbox:
+                self._channel.send(self._outbox[0])
+                self._outbox.popleft()
+        except BlockingIOError:
+            self._loop.add_writer(self._channel, self._write)
+            return
+        except OSError:  # it has ended, which is told elsewhere
+            self._outbox.clear()
+        self._loop.remove_writer(self._channel)
+
+    # Reading
+
+    def _stop_reading(self) -> None:
+        self._loop.remove_reader(self._channel)
+        for fd in self._pipes:
+            self._loop.remove_reader(fd)
+
+    def _on_channel(self) -> None:
+        try:
+            for _ in range(_BATCH):
+                packet = self._channel.recv(channel.MAX_CONTENT + 3)
+                if not packet:
+                    self._on_channel_closed()
+                    break
+                self._take(packet)
+                if self._paused or self._ended:
+                    break
+        except BlockingIOError:
+            pass
+        except ProtocolError as error:
+            self._fail(f"the interpreter's control channel was corrupted: {error}")
+        except OSError:
+            self._on_channel_closed()
+        self._flush_text()
+
+    def _take(self, packet: bytes) -> None:
+        message = self._assembler.add(packet)
+        if message is None:
+            return
+        kind, content = message
+        if kind in (channel.STDOUT, channel.STDERR):
+            self._add_text(kind == channel.STDERR, content)
+            return
+        self._flush_text()
+        if kind == channel.FINISHED:
+            finished = decode_finished(content)
+            self._drain_pipes()
+            self.listener.on_finished(finished)
+        elif kind == channel.READY:
+            if not self.ready.done():
+                self.ready.set_result(None)
+        elif kind == channel.CONFIGURED:
+            if self._configured is not None and not self._configured.done():
+                self._configured.set_result(channel.from_json(content))
+        else:
+            for event in decode_event(kind, content):
+                self.listener.on_event(event)
+
+    def _add_text(self, stderr: bool, content: bytes) -> None:
+        if stderr != self._text_is_stderr or self._text_size + len(content) > _PIPE_CHUNK:
+            self._flush_text()
+            self._text_is_stderr = stderr
+        self._text.append(content)
+        self._text_size += len(content)
+
+    def _flush_text(self) -> None:
+        if self._text:
+            data = self._text[0] if len(self._text) == 1 else b"".join(self._text)
+            self._text, self._text_size = [], 0
+            self.listener.on_event(Stream(self._text_is_stderr, data))
+
+    def _on_pipe(self, fd: int) -> None:
+        try:
+            data = os.read(fd, _PIPE_CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            self.listener.on_event(Stream(self._pipes[fd], data))
+        else:  # every process has closed it
+            self._loop.remove_reader(fd)
+            self._pipes.pop(fd)
+            os.close(fd)
+
+    def _drain_pipes(self) -> None:
+        """Reads what is in the pipes at this moment, and no more: somebody may write for ever."""
+        for fd, stderr in self._pipes.items():
+            waiting = array.array("i", [0])
+            fcntl.ioctl(fd, termios.FIONREAD, waiting)
+            left = waiting[0]
+            while left > 0:
+                data = os.read(fd, min(left, _PIPE_CHUNK))
+                left -= len(data)
+                self.listener.on_event(Stream(stderr, data))
+
+    # The end
+
+    def _fail(self, failure: str) -> None:
+        self._failure = failure
+        self._on_channel_closed()
+        self.kill()
+
+    def _on_channel_closed(self) -> None:
+        self._channel_open = False
+        self._loop.remove_reader(self._channel)
+        # Whether it has ended, and how, comes from its keeper. If it lives on, the code has closed
+        # the channel, and nobody can speak with it any more.
+        self._loop.call_later(_STATUS_WAIT_S, self._on_channel_lost)
+
+    def _on_channel_lost(self) -> None:
+        if not self._keeper.ended.done():
+            self._failure = self._failure or "the code closed the interpreter's control channel"
+            self.kill()
+
+    def _on_interrupted(self) -> None:
+        if not self.interrupts_pending:
+            self.listener.on_interrupts_sent()
+
+    def _on_keeper_ended(self, ended: asyncio.Future[InterpreterExit]) -> None:
+        if self._ended:
+            return
+        self._paused = False
+        with contextlib.suppress(OSError, ProtocolError):
+            while packet := self._channel.recv(channel.MAX_CONTENT + 3):
+                self._take(packet)
+        self._flush_text()
+        self._drain_pipes()
+        self._ended = True
+        self._stop_reading()
+        error = InterpreterError(self._failure or str(ended.result()))
+        for future in (self.ready, self._configured):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody may be waiting for it
+        self.listener.on_ended(ended.result(), self._failure)

@@ -1,0 +1,149 @@
+"""Python runtimes: interpreters that are forked from a zygote, with a pool of ready ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from pathlib import Path
+
+from ..config import RuntimeConfig
+from ..processes.launcher import Launcher, LauncherLost
+from ..processes.zygote import Zygote, ZygoteLost
+from .base import InterpreterError
+from .interpreter import ChannelInterpreter
+
+logger = logging.getLogger(__name__)
+
+_RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+class PythonRuntime:
+    """A Python interpreter with its environment, loaded once and forked for each context."""
+
+    def __init__(self, config: RuntimeConfig, launcher: Launcher, state_dir: Path) -> None:
+        """Makes a runtime that is not started yet.
+
+        Args:
+            config: Its options.
+            launcher: What starts its zygote.
+            state_dir: A directory of its own.
+        """
+        self.config = config
+        self.version = ""
+        self.failure = "it has not been started"
+        self._launcher = launcher
+        self._state_dir = state_dir
+        self._zygote: Zygote | None = None
+        self._started = asyncio.Event()
+        self._pool: deque[ChannelInterpreter] = deque()
+        self._wanted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def ready_count(self) -> int:
+        """How many interpreters are ready in the pool."""
+        return len(self._pool)
+
+    async def start(self) -> None:
+        """Starts the zygote and begins to fill the pool.
+
+        Raises:
+            InterpreterError: The zygote can't start; the text says why.
+        """
+        self._state_dir.mkdir(exist_ok=True)
+        try:
+            await self._start_zygote()
+        except (ZygoteLost, LauncherLost, OSError) as error:
+            raise InterpreterError(f"runtime {self.config.name}: {error}") from error
+        self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._fill_pool())]
+
+    async def acquire(self) -> ChannelInterpreter:
+        """Returns a fresh interpreter, from the pool if there is one.
+
+        Raises:
+            InterpreterError: None could be started.
+        """
+        try:
+            while self._pool:
+                interpreter = self._pool.popleft()
+                if interpreter.alive:
+                    return interpreter
+                self._discard(interpreter)
+            return await self._fork()
+        finally:
+            self._wanted.set()
+
+    async def stop(self) -> None:
+        """Ends the interpreters of the pool, and the zygote."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pool, self._pool = list(self._pool), deque()
+        for interpreter in pool:
+            self._discard(interpreter)
+        if pool:
+            await asyncio.wait([interpreter.gone for interpreter in pool], timeout=5)
+        if self._zygote is not None:
+            self._zygote.stop()
+
+    async def _start_zygote(self) -> None:
+        if self._launcher.lost.done():
+            await self._launcher.start()
+        zygote = Zygote(self._launcher, self.config.interpreter, self.config.preload, self._state_dir)
+        await zygote.start()
+        self._zygote, self.version, self.failure = zygote, zygote.version, ""
+        self._started.set()
+        if zygote.missing:
+            missing = ", ".join(zygote.missing)
+            logger.warning("preload left out", extra={"runtime": self.config.name, "missing": missing})
+
+    async def _supervise(self) -> None:
+        """Starts the zygote again whenever it ends: the contexts that it forked live on."""
+        attempt = 0
+        while True:
+            assert self._zygote is not None
+            await asyncio.shield(self._zygote.lost)
+            self._started.clear()
+            self.failure = "its zygote has ended and is being started again"
+            logger.error("zygote lost", extra={"runtime": self.config.name, "zygote_pid": self._zygote.pid})
+            while not self._started.is_set():
+                await asyncio.sleep(_RESTART_DELAYS_S[min(attempt, len(_RESTART_DELAYS_S) - 1)])
+                attempt += 1
+                try:
+                    await self._start_zygote()
+                except (ZygoteLost, LauncherLost, OSError) as error:
+                    self.failure = str(error)
+                    logger.error("zygote can't start", extra={"runtime": self.config.name})
+            attempt = 0
+            self._wanted.set()
+
+    async def _fork(self) -> ChannelInterpreter:
+        await self._started.wait()
+        assert self._zygote is not None
+        try:
+            interpreter = ChannelInterpreter(await self._zygote.fork())
+        except ZygoteLost as error:
+            raise InterpreterError(f"no interpreter could be forked: {error}") from error
+        try:
+            await interpreter.ready
+        except BaseException:
+            self._discard(interpreter)
+            raise
+        return interpreter
+
+    def _discard(self, interpreter: ChannelInterpreter) -> None:
+        interpreter.kill()
+        interpreter.gone.add_done_callback(lambda gone: interpreter.close())
+
+    async def _fill_pool(self) -> None:
+        """Keeps the pool full, one interpreter at a time, so that a create waits for one at most."""
+        while True:
+            self._wanted.clear()
+            while len(self._pool) < self.config.pool_size:
+                try:
+                    self._pool.append(await self._fork())
+                except InterpreterError as error:
+                    logger.error("pool can't be filled: %s", error, extra={"runtime": self.config.name})
+                    await asyncio.sleep(_RESTART_DELAYS_S[-1])
+            await self._wanted.wait()

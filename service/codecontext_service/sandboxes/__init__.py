@@ -1,0 +1,1 @@
+"""Sandboxes: what contexts live in."""

@@ -1,0 +1,90 @@
+"""Sandboxes: each has a workspace, which goes with its last context."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from ..domain.errors import SandboxNotFound
+from ..domain.ids import IdMaker
+
+
+class Sandbox:
+    """What contexts live in; they share its workspace."""
+
+    def __init__(self, id_: str, folder: Path) -> None:
+        """Knows a sandbox whose workspace is there."""
+        self.id = id_
+        self.folder = folder
+        self.workspace = folder / "workspace"
+        self.contexts = 0
+        """How many contexts live in it, those that are being created and deleted included."""
+
+
+class Sandboxes:
+    """All sandboxes of a host."""
+
+    def __init__(self, folder: Path, ids: IdMaker) -> None:
+        """Starts without any.
+
+        Args:
+            folder: Where their workspaces go.
+            ids: Makes their ids.
+        """
+        self._folder = folder
+        self._ids = ids
+        self._sandboxes: dict[str, Sandbox] = {}
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    def enter(self, sandbox_id: str) -> Sandbox:
+        """Takes note that a context will live in a sandbox; `leave` is its counterpart.
+
+        Args:
+            sandbox_id: Which; empty makes a private one.
+
+        Raises:
+            SandboxNotFound: There is none.
+        """
+        if sandbox_id:
+            sandbox = self._sandboxes.get(sandbox_id)
+            if sandbox is None:
+                raise SandboxNotFound(f"there is no sandbox {sandbox_id}; create one", sandbox_id=sandbox_id)
+        else:
+            id_ = self._ids.make("s")
+            sandbox = self._sandboxes[id_] = Sandbox(id_, self._folder / id_)
+            sandbox.workspace.mkdir(parents=True, mode=0o700)
+        sandbox.contexts += 1
+        return sandbox
+
+    async def leave(self, sandbox: Sandbox) -> None:
+        """Takes note that a context is gone; with the last one its files are removed.
+
+        Raises:
+            OSError: They can't be removed. The context counts as living here still.
+        """
+        if sandbox.contexts == 1:
+            del self._sandboxes[sandbox.id]
+            try:
+                await asyncio.to_thread(_remove, sandbox.folder)
+            except OSError:
+                self._sandboxes[sandbox.id] = sandbox
+                raise
+        sandbox.contexts -= 1
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder, whatever its permissions were made to be."""
+    shutil.rmtree(folder, onerror=lambda function, path, error: _insist(folder, path))
+
+
+def _insist(folder: Path, path: str) -> None:
+    parent = Path(path).parent
+    if folder in parent.parents or parent == folder:
+        parent.chmod(0o700)
+    target = Path(path)
+    if target.is_dir() and not target.is_symlink():
+        target.chmod(0o700)
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The server's life: it starts, serves, drains and ends."""

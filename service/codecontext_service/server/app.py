@@ -1,0 +1,236 @@
+"""The server process: starts, serves until it is told to stop, drains, and ends with a truthful status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+
+import grpc
+import uvloop
+from codecontext.v1 import (
+    code_context_service_pb2,
+    code_context_service_pb2_grpc,
+    file_service_pb2,
+    file_service_pb2_grpc,
+    sandbox_service_pb2,
+    sandbox_service_pb2_grpc,
+)
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ..api.code_contexts import CodeContextServicer
+from ..api.host import HostInfo
+from ..api.unimplemented import refuse_missing
+from ..config import Config, ConfigError
+from ..contexts.manager import ContextManager
+from ..domain.ids import IdMaker
+from ..processes.launcher import Launcher, LauncherLost
+from ..runtimes.base import InterpreterError
+from ..runtimes.python import PythonRuntime
+from ..runtimes.registry import Runtimes
+from ..sandboxes.sandbox import Sandboxes
+from .listeners import bind, check_listeners
+from .state_dir import StateDirectory
+
+logger = logging.getLogger(__name__)
+
+_SERVICES = tuple(
+    descriptor.services_by_name[name].full_name
+    for descriptor, name in (
+        (code_context_service_pb2.DESCRIPTOR, "CodeContextService"),
+        (sandbox_service_pb2.DESCRIPTOR, "SandboxService"),
+        (file_service_pb2.DESCRIPTOR, "FileService"),
+    )
+)
+_STOP_S = 2.0
+"""How long calls that still go on have after everything is gone, for instance health watches."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    manager: ContextManager
+    runtimes: Runtimes
+    launcher: Launcher
+    health: health.aio.HealthServicer
+    grpc: grpc.aio.Server
+
+
+class Server:
+    """One server: `start`, then `wait_closed` or `drain` and `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        """Makes a server that is not started yet."""
+        self.config = config
+        self.addresses: list[str] = []
+        """What it listens on, once it is started."""
+        self._force = asyncio.Event()
+
+    async def start(self) -> None:
+        """Starts everything, and returns once the server is SERVING.
+
+        Raises:
+            ConfigError: An option can't be used.
+            InterpreterError: A runtime can't be started.
+        """
+        config = self.config
+        config.check()
+        check_listeners(config)
+        try:
+            self._state = StateDirectory(config.state_dir)
+        except OSError as error:
+            raise ConfigError(f"state_dir: {error}") from error
+        try:
+            await self._start_parts()
+        except BaseException:
+            self._state.remove()
+            raise
+        logger.info(
+            "serving",
+            extra={
+                "addresses": ",".join(self.addresses),
+                "runtimes": ",".join(r.config.name for r in self._parts.runtimes),
+            },
+        )
+
+    async def _start_parts(self) -> None:
+        config = self.config
+        launcher = Launcher(self._state.path, pid_namespaces=config.pid_namespaces)
+        await launcher.start()
+        runtimes = Runtimes(
+            PythonRuntime(each, launcher, self._state.path / f"runtime-{each.name}") for each in config.runtimes
+        )
+        ids = IdMaker()
+        manager = ContextManager(config, ids, Sandboxes(self._state.path / "sandboxes", ids))
+        host = HostInfo(pid_namespaces=launcher.pid_namespaces)
+        if not launcher.pid_namespaces:
+            logger.warning(
+                "this machine allows no pid namespaces: contexts see and can signal other processes "
+                "of this user; their own are ended by keepers"
+            )
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", config.max_receive_message_bytes),
+                ("grpc.max_send_message_length", 16 << 20),
+                ("grpc.so_reuseport", 0),  # a second server on the same port is an error
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.max_ping_strikes", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+            ]
+        )
+        checks = health.aio.HealthServicer()
+        self._parts = _Parts(manager, runtimes, launcher, checks, server)
+        await self._set_health(serving=False)
+        code_context_service_pb2_grpc.add_CodeContextServiceServicer_to_server(
+            refuse_missing(CodeContextServicer)(config, manager, runtimes, host), server
+        )
+        sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(_SandboxServicer(), server)
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(_FileServicer(), server)
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        reflection.enable_server_reflection(
+            (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        try:
+            self.addresses = bind(server, config)
+            await server.start()
+            await asyncio.gather(*(runtime.start() for runtime in runtimes))
+        except BaseException:
+            await server.stop(0)
+            launcher.stop()
+            await launcher.wait()
+            raise
+        manager.phase = "serving"
+        await self._set_health(serving=True)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *_SERVICES):
+            await self._parts.health.set(name, status)
+
+    def force(self) -> None:
+        """Ends the grace time of a drain."""
+        self._force.set()
+
+    async def drain(self) -> bool:
+        """Takes no new work, lets running executions end within the grace time, and removes everything.
+
+        Returns:
+            Whether everything is gone.
+        """
+        logger.info("draining", extra={"grace_s": self.config.drain_grace_s})
+        await self._set_health(serving=False)
+        return await self._parts.manager.drain(self.config.drain_grace_s, self._force)
+
+    async def stop(self) -> None:
+        """Ends the server and every process below it."""
+        await self._parts.grpc.stop(0 if self._force.is_set() else _STOP_S)
+        for runtime in self._parts.runtimes:
+            await runtime.stop()
+        self._parts.launcher.stop()
+        try:
+            await asyncio.wait_for(self._parts.launcher.wait(), 5)
+        except TimeoutError:
+            logger.warning("the launcher does not end and is killed")
+            self._parts.launcher.kill()
+            await self._parts.launcher.wait()
+        self._state.remove()
+        logger.info("stopped")
+
+
+@refuse_missing
+class _SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
+    """Sandboxes of their own are not offered yet."""
+
+
+@refuse_missing
+class _FileServicer(file_service_pb2_grpc.FileServiceServicer):
+    """Files are not offered yet."""
+
+
+async def _serve(config: Config) -> int:
+    server = Server(config)
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    starting = asyncio.create_task(server.start())
+    first = asyncio.create_task(signals.get())
+    await asyncio.wait([starting, first], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return 128 + first.result()
+    try:
+        starting.result()
+    except (ConfigError, InterpreterError, LauncherLost) as error:
+        print(f"codecontext: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    await first
+    draining = asyncio.create_task(server.drain())
+    second = asyncio.create_task(signals.get())
+    await asyncio.wait([draining, second], return_when=asyncio.FIRST_COMPLETED)
+    forced = not draining.done()
+    if forced:
+        logger.warning("a second signal: what runs is ended now")
+        server.force()
+    second.cancel()
+    all_gone = await draining
+    await server.stop()
+    if forced:
+        return 128 + second.result() if second.done() and not second.cancelled() else 1
+    return 0 if all_gone else 1
+
+
+def serve(config: Config) -> int:
+    """Runs a server until SIGTERM or SIGINT.
+
+    Returns:
+        The process's exit status: 0 after a drain that left nothing, 1 when something could not be
+        started or ended, 2 for options that can't be used, 128 plus the signal's number when a second
+        signal cut the drain short.
+    """
+    return uvloop.run(_serve(config))

@@ -1,0 +1,76 @@
+"""The addresses that a server listens on."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from pathlib import Path
+
+import grpc
+
+from ..config import Config, ConfigError
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_listeners(config: Config) -> None:
+    """Checks the addresses before anything is started.
+
+    Raises:
+        ConfigError: One can't be used, or would let others run code here.
+    """
+    for address in config.listen:
+        if address.startswith("unix:"):
+            if not Path(address.removeprefix("unix:")).is_absolute():
+                raise ConfigError(f"listen: {address!r} needs an absolute path: unix:/run/codecontext.sock")
+            continue
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65_535:
+            raise ConfigError(f"listen: {address!r} is no address: take host:port or unix:/path")
+        if not _is_loopback(host) and not config.insecure:
+            raise ConfigError(
+                f"listen: whoever reaches {address} could run code here without credentials; "
+                "listen on 127.0.0.1 or a unix socket, or say --insecure"
+            )
+
+
+def bind(server: grpc.aio.Server, config: Config) -> list[str]:
+    """Binds a server to its addresses.
+
+    Returns:
+        The addresses, with the ports that were taken where 0 was asked for.
+
+    Raises:
+        ConfigError: An address can't be bound.
+    """
+    bound = []
+    for address in config.listen:
+        if address.startswith("unix:"):
+            _remove_stale_socket(Path(address.removeprefix("unix:")))
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigError(f"listen: {address} can't be bound: is it in use?") from error
+        if address.startswith("unix:"):
+            os.chmod(address.removeprefix("unix:"), 0o600)
+            bound.append(address)
+        else:
+            bound.append(f"{address.rpartition(':')[0]}:{port}")
+    return bound
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """Removes the socket of a server that was killed; nothing else that may be there."""
+    try:
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,232 @@
+"""The control channel between the server and an interpreter.
+
+A channel is one end of a pair of SOCK_SEQPACKET sockets. The kernel keeps each packet whole, so an
+exception, a signal or another thread in the middle of a send can't tear one: either it went or it did
+not. A packet is a type (one byte), a flag (one byte) and content of at most `MAX_CONTENT` bytes. A
+message that is larger goes as several packets, whose contents begin with the same number (four
+bytes), so that messages of several threads may mix.
+
+From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `QUERY`, all JSON.
+From the interpreter: `READY`, `CONFIGURED`, `REPLY`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, all
+JSON; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+MAX_CONTENT = 64 * 1024
+"""The most content that a packet may have, in bytes. A larger packet is a breach of the protocol."""
+
+WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
+
+CONFIGURE, EXECUTE, INPUT_REPLY, QUERY = b"c", b"x", b"i", b"q"
+READY, CONFIGURED, REPLY, FINISHED, ERROR, INPUT_REQUEST, CLEAR = b"R", b"C", b"Q", b"F", b"E", b"I", b"L"
+STDOUT, STDERR, DISPLAY = b"O", b"T", b"D"
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no message."""
+
+
+_counter = itertools.count()
+
+
+def next_number() -> bytes:
+    """Returns a number for the packets of one message: four bytes, another one at each call."""
+    return struct.pack(">I", next(_counter) & 0xFFFFFFFF)
+
+
+def packets(kind: bytes, content: bytes, number: bytes | None = None) -> Iterator[bytes]:
+    """Splits a message into its packets.
+
+    Args:
+        kind: The message's type.
+        content: Its content.
+        number: What its packets have in common, four bytes; by default the next of this process.
+
+    Yields:
+        Each packet.
+    """
+    if len(content) <= MAX_CONTENT:
+        yield kind + WHOLE + content
+        return
+    number = number or next_number()
+    size = MAX_CONTENT - len(number)
+    for at in range(0, len(content), size):
+        flag = MORE if at + size < len(content) else END
+        yield kind + flag + number + content[at : at + size]
+
+
+class Assembler:
+    """Puts packets together into messages again."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Starts with nothing.
+
+        Args:
+            max_bytes: The most bytes that all unfinished messages may have together.
+        """
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._parts: dict[bytes, list[bytes]] = {}
+
+    def add(self, packet: bytes) -> tuple[bytes, bytes] | None:
+        """Takes the next packet.
+
+        Returns:
+            The type and content of the message that it ends; None when it ends none.
+
+        Raises:
+            ProtocolError: It is no packet, or its message is too large.
+        """
+        kind, flag, content = packet[:1], packet[1:2], packet[2:]
+        if len(content) > MAX_CONTENT:
+            raise ProtocolError("an oversized packet")
+        if flag == WHOLE:
+            return kind, content
+        if flag not in (MORE, END, ABANDONED) or len(content) < 4:
+            raise ProtocolError("a malformed packet")
+        number, piece = kind + content[:4], content[4:]
+        parts = self._parts.setdefault(number, [])
+        parts.append(piece)
+        self._bytes += len(piece)
+        if self._bytes > self._max_bytes:
+            raise ProtocolError("a message that is too large")
+        if flag == MORE:
+            return None
+        del self._parts[number]
+        message = b"".join(parts)
+        self._bytes -= len(message)
+        return (kind, message) if flag == END else None
+
+
+def to_json(value: object) -> bytes:
+    """Encodes a JSON message; lone surrogates are escaped."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def from_json(content: bytes) -> dict[str, Any]:
+    """Decodes a JSON message.
+
+    Raises:
+        ProtocolError: It is no JSON object.
+    """
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("a message that is no JSON") from error
+    if not isinstance(value, dict):
+        raise ProtocolError("a message that is no JSON object")
+    return value
+
+
+def pack_display(header: dict[str, Any], parts: Sequence[tuple[str, bool, bytes]]) -> bytes:
+    """Encodes a `DISPLAY` record: a JSON header, then the contents of its parts.
+
+    Args:
+        header: What goes beside the parts.
+        parts: MIME type, whether it is text (UTF-8), and content of each part.
+
+    Returns:
+        The record.
+    """
+    head = to_json({**header, "parts": [(mime, text, len(content)) for mime, text, content in parts]})
+    return b"".join([struct.pack(">I", len(head)), head, *(content for _, _, content in parts)])
+
+
+def unpack_display(record: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, bytes]]]:
+    """Decodes a `DISPLAY` record.
+
+    Returns:
+        The header without `parts`, and the parts, as given to `pack_display`.
+
+    Raises:
+        ProtocolError: It is no such record.
+    """
+    if len(record) < 4:
+        raise ProtocolError("a display record that is cut")
+    at = 4 + struct.unpack_from(">I", record)[0]
+    header = from_json(record[4:at])
+    parts = []
+    try:
+        for mime, text, length in header.pop("parts"):
+            if not isinstance(mime, str) or length < 0 or at + length > len(record):
+                raise ProtocolError("a display record whose parts do not fit")
+            parts.append((mime, bool(text), record[at : at + length]))
+            at += length
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError("a display record without a list of parts") from error
+    return header, parts
+
+
+class Channel:
+    """An interpreter's blocking end of its channel. Sends may come from any thread."""
+
+    def __init__(self, end: socket.socket) -> None:
+        """Takes over the socket."""
+        self._socket = end
+        self._assembler = Assembler(max_bytes=1 << 30)
+
+    def send(self, kind: bytes, content: bytes) -> None:
+        """Sends a message.
+
+        An exception that a signal handler raises leaves the message sent whole or not at all.
+
+        Raises:
+            OSError: The channel is closed.
+        """
+        if len(content) <= MAX_CONTENT:
+            self._socket.send(kind + WHOLE + content)
+            return
+        number = next_number()
+        try:
+            for packet in packets(kind, content, number):
+                self._socket.send(packet)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._socket.send(kind + ABANDONED + number)
+            raise
+
+    def stream(self, kind: bytes) -> Callable[[bytes], None]:
+        """Returns a function that sends raw bytes as messages of one type, at the least cost.
+
+        The function raises OSError when the channel is closed.
+        """
+        send, prefix = self._socket.send, kind + WHOLE
+
+        def send_stream(content: bytes) -> None:
+            if len(content) <= MAX_CONTENT:
+                send(prefix + content)
+            else:
+                for at in range(0, len(content), MAX_CONTENT):
+                    send(prefix + content[at : at + MAX_CONTENT])
+
+        return send_stream
+
+    def receive(self) -> tuple[bytes, dict[str, Any]]:
+        """Waits for the next message.
+
+        Returns:
+            Its type and its JSON content.
+
+        Raises:
+            EOFError: The server is gone.
+            ProtocolError: What came is no message.
+        """
+        while True:
+            packet = self._socket.recv(MAX_CONTENT + 3)
+            if not packet:
+                raise EOFError
+            if message := self._assembler.add(packet):
+                return message[0], from_json(message[1])
+
+    def close(self) -> None:
+        """Closes this end."""
+        self._socket.close()

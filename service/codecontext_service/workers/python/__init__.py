@@ -1,0 +1,1 @@
+"""The Python interpreter: IPython's semantics, without Jupyter's processes."""

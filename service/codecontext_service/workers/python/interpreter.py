@@ -1,0 +1,248 @@
+"""The interpreter of a Python context: takes runs from its channel, one at a time."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import getpass
+import importlib
+import os
+import random
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from IPython.core.error import StdinNotImplementedError
+
+from .. import syscalls
+from ..channel import (
+    CONFIGURE,
+    CONFIGURED,
+    ERROR,
+    EXECUTE,
+    FINISHED,
+    INPUT_REPLY,
+    INPUT_REQUEST,
+    QUERY,
+    READY,
+    REPLY,
+    STDERR,
+    STDOUT,
+    Channel,
+    to_json,
+)
+from .shell import Shell
+from .streams import ERRORS, OutputStream
+
+
+class Interpreter:
+    """One interpreter: made in the zygote, run in the processes that are forked from it."""
+
+    def __init__(self, preload: list[str]) -> None:
+        """Loads IPython and the given modules.
+
+        Args:
+            preload: Names of modules; those that are not installed are left out, see `missing`.
+        """
+        self.missing: list[str] = []
+        self._channel: Channel = None  # type: ignore[assignment]
+        self._pid = 0
+        self._running = False
+        self._interrupted = False
+        self._allow_input = False
+        self._asked = 0
+        self._shell: Shell = Shell.instance()
+        sys.path.insert(0, "")
+        for name in preload:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError:
+                self.missing.append(name)
+        if "matplotlib.pyplot" in sys.modules:
+            self._shell.enable_matplotlib("inline")
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Loads what the first traceback and the first run would load."""
+        try:
+            raise RuntimeError
+        except RuntimeError as error:
+            self._shell.InteractiveTB.structured_traceback(RuntimeError, error, error.__traceback__)
+        self._shell.run_cell("None", silent=True)
+
+    def run(self, channel: Channel) -> NoReturn:
+        """Takes runs until the server is gone; in the process that was forked for this context."""
+        self._channel = self._shell.output.channel = channel
+        self._pid = os.getpid()
+        self._stdout = OutputStream(_or_exit(channel.stream(STDOUT)), 1, "<stdout>")
+        self._stderr = OutputStream(_or_exit(channel.stream(STDERR)), 2, "<stderr>")
+        sys.stdout, sys.stderr = self._stdout, self._stderr
+        sys.__stdout__, sys.__stderr__ = self._stdout, self._stderr  # type: ignore[misc,assignment]
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors=ERRORS)  # type: ignore[misc]
+        builtins.input = self._input
+        getpass.getpass = self._getpass
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        os.register_at_fork(after_in_child=self._leave_channel)
+        random.seed()
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed()
+        try:
+            channel.send(READY, to_json({"pid": self._pid}))
+            while True:
+                kind, message = channel.receive()
+                if kind == EXECUTE:
+                    self._execute(message)
+                elif kind == CONFIGURE:
+                    self._configure(message)
+                elif kind == QUERY:
+                    self._channel.send(REPLY, to_json(self._answer(message)))
+        except (EOFError, OSError):
+            os._exit(0)
+
+    def _leave_channel(self) -> None:
+        """In a process that the code forked: it is not the context, and speaks for itself alone."""
+        self._channel.close()
+        self._shell.output.channel = None
+        self._stdout.write_to_descriptor()
+        self._stderr.write_to_descriptor()
+        self._allow_input = False
+
+    def _on_interrupt(self, number: int, frame: Any) -> None:
+        if self._running:  # else it comes too late, and must not hit what runs next
+            self._interrupted = True
+            raise KeyboardInterrupt
+
+    def _configure(self, message: dict[str, Any]) -> None:
+        os.environ.clear()
+        os.environ.update(message["env"])
+        try:
+            os.chdir(message["cwd"])
+        except OSError as error:
+            self._channel.send(CONFIGURED, to_json({"cwd_error": os.strerror(error.errno)}))
+            return
+        self._channel.send(CONFIGURED, to_json({}))
+
+    def _execute(self, message: dict[str, Any]) -> None:
+        before = _cpu_time()
+        self._allow_input = message["allow_input"]
+        self._shell.execution_count = message["execution_count"]
+        self._interrupted = False
+        self._shell.shown_error = None
+        self._shell.compile.cell_name = ""
+        error: BaseException | None = None
+        with _environment(message["env"]):
+            try:
+                error = self._run_cell(message["code"])
+            except KeyboardInterrupt as interrupt:  # between the run and its bookkeeping
+                error = interrupt
+        self._allow_input = False
+        if os.getpid() != self._pid:  # the code forked, and this child ran off its end
+            self._finish_stray(error)
+        if error is not None:
+            self._send_error(error)
+        self._shell.write_shown_error()
+        syscalls.flush_c_stdio()
+        finished = {
+            "raised": error is not None,
+            "interrupted": self._interrupted,
+            "cpu": _cpu_time() - before,
+            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        self._channel.send(FINISHED, to_json(finished))
+
+    def _run_cell(self, code: str) -> BaseException | None:
+        try:
+            self._running = True
+            result = self._shell.run_cell(code, store_history=True)
+        finally:
+            self._running = False
+        error: BaseException | None = result.error_before_exec or result.error_in_exec
+        return error
+
+    def _finish_stray(self, error: BaseException | None) -> NoReturn:
+        self._shell.write_shown_error()
+        syscalls.flush_c_stdio()
+        os._exit(0 if error is None else 1)
+
+    def _send_error(self, error: BaseException) -> None:
+        shown, self._shell.shown_error = self._shell.shown_error, None
+        name = type(error).__name__
+        try:
+            value = str(error)
+        except BaseException:
+            value = "<the text of the exception could not be made>"
+        if shown is not None and shown[0] is error:
+            lines = shown[1]
+        else:
+            lines = [f"{name}: {value}"]
+        line_number = _line_number(error, self._shell.compile.cell_name)
+        message = {"name": name, "value": value, "traceback": lines, "line_number": line_number}
+        self._channel.send(ERROR, to_json(message))
+
+    def _input(self, prompt: object = "", /) -> str:
+        """Is `input()` in a context."""
+        return self._ask(str(prompt), password=False)
+
+    def _getpass(self, prompt: str = "Password: ", stream: Any = None) -> str:
+        """Is `getpass.getpass()` in a context."""
+        return self._ask(prompt, password=True)
+
+    def _ask(self, prompt: str, *, password: bool) -> str:
+        if not self._allow_input:
+            raise StdinNotImplementedError("this run was started without allow_input: nobody can be asked")
+        self._asked += 1
+        request = {"number": self._asked, "prompt": prompt, "password": password}
+        self._channel.send(INPUT_REQUEST, to_json(request))
+        kind, reply = self._channel.receive()
+        while kind != INPUT_REPLY or reply["number"] != self._asked:  # the answer to an interrupted one
+            kind, reply = self._channel.receive()
+        if reply["end_of_file"]:
+            raise EOFError
+        text: str = reply["text"]
+        return text
+
+    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+
+def _or_exit(send: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Ends the process where its channel is gone: nobody can hear it any more."""
+
+    def send_or_exit(content: bytes) -> None:
+        try:
+            send(content)
+        except OSError:
+            os._exit(1)
+
+    return send_or_exit
+
+
+def _cpu_time() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets environment variables for a time."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _line_number(error: BaseException, filename: str) -> int:
+    """Finds the line of the run's own code that raised, or that can't be parsed; 0 if there is none."""
+    if isinstance(error, SyntaxError) and error.filename == filename:
+        return error.lineno or 0
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == filename]
+    return lines[-1] if lines else 0

@@ -1,0 +1,243 @@
+"""IPython's shell with its output going to a channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from IPython.core.async_helpers import get_asyncio_loop
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
+from traitlets.config import Config
+
+from ..channel import CLEAR, DISPLAY, Channel, pack_display, to_json
+from .bundles import encode_bundle
+
+
+class _Output:
+    """Sends displays to the channel, once there is one."""
+
+    channel: Channel | None = None
+
+    def display(self, kind: str, data: dict[str, Any], metadata: Any, display_id: str = "") -> None:
+        if self.channel is not None:
+            header, parts = encode_bundle(data, metadata)
+            self.channel.send(DISPLAY, pack_display({"kind": kind, "display_id": display_id, **header}, parts))
+
+    def clear(self, wait: bool) -> None:
+        if self.channel is not None:
+            self.channel.send(CLEAR, to_json({"wait": bool(wait)}))
+
+
+class _Publisher(DisplayPublisher):  # type: ignore[misc]
+    """Takes `display()`, `update_display()` and `clear_output()`."""
+
+    def publish(  # noqa: D102
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        source: Any = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        **_: Any,
+    ) -> None:
+        display_id = str((transient or {}).get("display_id") or "")
+        self.shell.output.display("update" if update else "display", data, metadata, display_id)
+
+    def clear_output(self, wait: bool = False) -> None:  # noqa: D102
+        self.shell.output.clear(wait)
+
+
+class _Displayhook(DisplayHook):  # type: ignore[misc]
+    """Takes the value of a run's last expression."""
+
+    def start_displayhook(self) -> None:  # noqa: D102
+        pass
+
+    def write_output_prompt(self) -> None:  # noqa: D102
+        pass
+
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:  # noqa: D102
+        self.shell.output.display("result", format_dict, md_dict)
+
+    def finish_displayhook(self) -> None:  # noqa: D102
+        pass
+
+
+class _Formatter(DisplayFormatter):  # type: ignore[misc]
+    """Knows when it is at work: an exception in a representation is no error of the run."""
+
+    working = 0
+
+    def format(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        self.working += 1
+        try:
+            return super().format(*args, **kwargs)
+        finally:
+            self.working -= 1
+
+
+class _Compiler(CachingCompiler):  # type: ignore[misc]
+    """Knows under which file name the code of the present run was compiled."""
+
+    cell_name = ""
+
+    def get_code_name(self, *args: Any, **kwargs: Any) -> str:  # noqa: D102
+        name: str = super().get_code_name(*args, **kwargs)
+        self.cell_name = self.cell_name or name  # the first is the run's, others are nested in it
+        return name
+
+
+class Shell(InteractiveShell):  # type: ignore[misc]
+    """IPython's shell for a context: no terminal, no history database, nothing printed."""
+
+    display_pub_class = Type(_Publisher)
+    displayhook_class = Type(_Displayhook)
+    compiler_class = Type(_Compiler)
+
+    def __init__(self, **options: Any) -> None:
+        """Makes the shell, without a channel yet."""
+        config = Config()
+        config.HistoryManager.enabled = False
+        config.InteractiveShell.colors = "nocolor"
+        self.output = _Output()
+        self.shown_error: tuple[BaseException, list[str]] | None = None
+        super().__init__(config=config, **options)
+        self.loop_runner = self._run_coroutine
+        warnings.filterwarnings("ignore", message="To exit: use")
+
+    def init_display_formatter(self) -> None:  # noqa: D102
+        self.display_formatter = _Formatter(parent=self)
+        self.configurables.append(self.display_formatter)
+
+    def ask_exit(self) -> None:
+        """Is what `exit` and `quit` call: ends the run as `sys.exit()` does; the context lives."""
+        raise SystemExit
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """Keeps no copy of what is written, which IPython would hold in memory for ever."""
+        yield
+
+    def _format_exception_for_storage(self, exception: BaseException, *_: Any, **__: Any) -> dict[str, Any]:
+        """Keeps no copy of tracebacks, and formats them only once."""
+        return {"ename": type(exception).__name__, "evalue": "", "traceback": []}
+
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:  # noqa: D102
+        _, value, tb = self._get_exc_info(exc_tuple)
+        if _has_group(value):  # IPython would print it
+            self._showtraceback(type(value), value, traceback.format_exception(type(value), value, tb))
+            return
+        if isinstance(value, SystemExit):
+            options["exception_only"] = False
+        super().showtraceback(exc_tuple, *args, **options)
+
+    def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+        """Keeps the error: if it is the one that ends the run, it becomes its `error` event."""
+        lines = "\n".join(stb).splitlines()
+        if self.display_formatter.working:
+            print("\n".join(lines), file=sys.stderr)
+            return
+        self.write_shown_error()
+        self.shown_error = (evalue, lines)
+
+    def write_shown_error(self) -> None:
+        """Writes the error that was shown last to stderr, if any: it did not end the run."""
+        if self.shown_error is not None:
+            lines, self.shown_error = self.shown_error[1], None
+            print("\n".join(lines), file=sys.stderr)
+
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Runs a cell with top-level `await`; an interrupt cancels it and leaves no part of it behind."""
+        loop = get_asyncio_loop()
+        asyncio.set_event_loop(loop)
+        task = loop.create_task(coroutine)
+        try:
+            return loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    loop.run_until_complete(task)
+                self.shown_error = None  # the cancellation: what is told is the interrupt
+            raise
+
+    def system(self, cmd: str) -> None:  # noqa: D102
+        # With pipes of its own, so that its output comes in order with what Python writes.
+        self.user_ns["_exit_code"] = _run_shell(self.var_expand(cmd, depth=1))
+
+
+def _has_group(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if type(error).__mro__ and any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__):
+            return True
+        seen.add(id(error))
+        error = error.__context__
+    return False
+
+
+def _run_shell(command: str) -> int:
+    """Runs a shell command with its output going to `sys.stdout` and `sys.stderr` as it comes.
+
+    Returns:
+        Its exit status, or the negative number of the signal that ended it.
+    """
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    process = subprocess.Popen(
+        [shell, "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    pidfd = os.pidfd_open(process.pid)
+    with process, selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, sys.stdout.buffer)  # type: ignore[arg-type]
+        selector.register(process.stderr, selectors.EVENT_READ, sys.stderr.buffer)  # type: ignore[arg-type]
+        selector.register(pidfd, selectors.EVENT_READ)
+        try:
+            # A background job may hold the pipes for long: the command's own end is the end.
+            while pidfd in (open_ := selector.get_map()) and len(open_) > 1:
+                for key, _ in selector.select():
+                    if key.fd == pidfd:
+                        selector.unregister(pidfd)
+                    else:
+                        _pump(selector, key)
+            for key in list(selector.get_map().values()):
+                if key.fd != pidfd:
+                    os.set_blocking(key.fd, False)
+                    while _pump(selector, key):
+                        pass
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # it had the same one, unless it is in another group
+            try:
+                process.wait(1)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+        finally:
+            os.close(pidfd)
+    return process.returncode
+
+
+def _pump(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> bool:
+    try:
+        content = os.read(key.fd, 64 * 1024)
+    except BlockingIOError:
+        return False
+    if content:
+        key.data.write(content)
+    else:
+        selector.unregister(key.fileobj)
+    return bool(content)
