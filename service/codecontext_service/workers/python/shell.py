@@ -124,6 +124,9 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.display_formatter = _Formatter(parent=self)
         self.configurables.append(self.display_formatter)
 
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Does nothing: there is no screen."""
+
     def ask_exit(self) -> None:
         """Is what `exit` and `quit` call: ends the run as `sys.exit()` does; the context lives."""
         raise SystemExit
