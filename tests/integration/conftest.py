@@ -1,0 +1,42 @@
+"""A real server for each test process, and clients of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from codecontext import CodeContext, CodeContextClient
+from support.servers import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that the tests of one process share; at the end it drains, and nothing may be left."""
+    with ServerProcess(tmp_path_factory.mktemp("state")) as process:
+        yield process
+        descendants = process.descendants()
+        assert process.stop() == 0
+        assert not [left for left in descendants if left.is_running()]
+
+
+@pytest.fixture(scope="session")
+def client(server: ServerProcess) -> Iterator[CodeContextClient]:
+    """A client of the shared server."""
+    with CodeContextClient(server.target) as each:
+        yield each
+
+
+@pytest.fixture
+def context(client: CodeContextClient) -> Iterator[CodeContext]:
+    """A fresh context on the shared server."""
+    each = client.create_code_context()
+    yield each
+    if any(left.id == each.id for left in client.list_code_contexts()):
+        client.delete_code_context(each, force=True)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A directory for the state of a server of the test's own."""
+    return tmp_path / "state"

@@ -1,0 +1,139 @@
+"""Real server processes for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+START_TIMEOUT_S = 60
+
+
+class ServerProcess:
+    """A `codecontext serve` on a free port of loopback."""
+
+    def __init__(self, folder: Path, *flags: str, env: dict[str, str] | None = None) -> None:
+        """Starts the server and waits until it is SERVING.
+
+        Args:
+            folder: Where its state goes.
+            *flags: More flags for it.
+            env: Its environment, by default this process's own.
+        """
+        command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--listen", "127.0.0.1:0"]
+        command += ["--state-dir", str(folder), "--log-format", "json", *flags]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env, text=True)
+        self.log: list[dict[str, Any]] = []
+        """The lines of its log, as they come."""
+        self.log_text = ""
+        self._serving = threading.Event()
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        if not self._serving.wait(START_TIMEOUT_S) or not self._addresses():
+            self.process.kill()
+            self.process.wait()
+            raise RuntimeError(f"the server did not start: {self.log_text}")
+        self.target = self._addresses()[0].split(",")[0]
+
+    def _addresses(self) -> list[str]:
+        return [line["addresses"] for line in self.log if "addresses" in line]
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log_text += line
+            try:
+                self.log.append(json.loads(line))
+            except ValueError:
+                continue
+            if self._addresses():
+                self._serving.set()
+        self._serving.set()
+
+    @property
+    def pid(self) -> int:
+        """The server's pid."""
+        return self.process.pid
+
+    def descendants(self) -> list[psutil.Process]:
+        """All processes below the server."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def workers(self, module: str) -> list[psutil.Process]:
+        """The processes below the server that were exec'd as a module of `workers`, oldest first."""
+        found = []
+        for process in self.descendants():
+            try:
+                if any(f"workers.{module} " in argument for argument in process.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    @property
+    def zygote(self) -> psutil.Process:
+        """The zygote of its only runtime: the process that all others of its command descend from."""
+        return self.workers("zygote")[0]
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to the server."""
+        self.process.send_signal(number)
+
+    def stop(self, timeout_s: float = 60) -> int:
+        """Has the server drain, and returns its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """Waits for the server's end, and returns its exit status."""
+        try:
+            status = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        self._reader.join(timeout_s)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return status
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
+        self.wait()
+
+
+def host_pid(process_pid_in_context: int, below: psutil.Process) -> int | None:
+    """Finds the process that a context knows by a pid of its own namespace.
+
+    Args:
+        process_pid_in_context: The pid as code in a context sees it.
+        below: A process of the host that it descends from, for instance the server.
+    """
+    for process in below.children(recursive=True):
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            continue
+        pids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+        if int(pids[-1]) == process_pid_in_context and process.pid != os.getpid():
+            return process.pid
+    return None
