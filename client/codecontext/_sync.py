@@ -79,12 +79,12 @@ class Transport:
         An exception of the iterator cancels the call, which stores nothing then, and is raised.
         """
         started = threading.Event()
-        failures: list[BaseException] = []
+        failures: list[Exception] = []
 
         def guarded() -> Iterator[Any]:  # runs in a thread of gRPC's, which would only log
             try:
                 yield from requests
-            except BaseException as failure:  # raised below
+            except Exception as failure:  # raised below
                 failures.append(failure)
                 started.wait()
                 future.cancel()

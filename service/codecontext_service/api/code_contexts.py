@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+
 from codecontext.v1 import code_context_pb2
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceServicer
+from codecontext_service.config import Config
+from codecontext_service.contexts.context import Context
+from codecontext_service.contexts.manager import ContextManager, CreateRequest
+from codecontext_service.domain.errors import FieldViolation, InvalidArgument
+from codecontext_service.executions.execution import Execution, RunRequest
+from codecontext_service.executions.gathering import Gathered
+from codecontext_service.executions.journal import Reader
+from codecontext_service.runtimes.registry import Runtimes
 
-from ..config import Config
-from ..contexts.context import Context
-from ..contexts.manager import ContextManager, CreateRequest
-from ..domain.errors import FieldViolation, InvalidArgument
-from ..executions.execution import Execution, RunRequest
-from ..executions.gathering import Gathered
-from ..executions.journal import Reader
-from ..runtimes.registry import Runtimes
 from . import conversion, paging
 from .errors import stream, unary
 from .host import HostInfo
@@ -33,7 +34,9 @@ _Call = grpc.aio.ServicerContext[Any, Any]
 class CodeContextServicer(CodeContextServiceServicer):
     """Turns calls into what the manager does, and back; see the proto for what each call promises."""
 
-    def __init__(self, config: Config, manager: ContextManager, runtimes: Runtimes, host: HostInfo) -> None:
+    def __init__(
+        self, config: Config, manager: ContextManager, runtimes: Runtimes, host: HostInfo
+    ) -> None:
         """Makes a servicer.
 
         Args:
@@ -67,11 +70,12 @@ class CodeContextServicer(CodeContextServiceServicer):
         try:
             runtime = self._runtimes.resolve(request.language, request.runtime)
         except InvalidArgument as error:
-            for violation in error.violations:
-                checks.wrong(violation.field, violation.description)
+            raise checks.failure(*error.violations) from None
         checks.finish()
         created = await self._manager.create(
-            CreateRequest(runtime, request.cwd, env, labels, request.sandbox_id, idle_timeout_s, ttl_s)
+            CreateRequest(
+                runtime, request.cwd, env, labels, request.sandbox_id, idle_timeout_s, ttl_s
+            )
         )
         return pb.CreateCodeContextResponse(context=self._message(created))
 
@@ -79,7 +83,9 @@ class CodeContextServicer(CodeContextServiceServicer):
     async def GetCodeContext(  # noqa: D102
         self, request: pb.GetCodeContextRequest, context: _Call
     ) -> pb.GetCodeContextResponse:
-        return pb.GetCodeContextResponse(context=self._message(self._manager.get(request.context_id)))
+        return pb.GetCodeContextResponse(
+            context=self._message(self._manager.get(request.context_id))
+        )
 
     @unary
     async def ListCodeContexts(  # noqa: D102
@@ -88,8 +94,12 @@ class CodeContextServicer(CodeContextServiceServicer):
         checks = Checks()
         limit = paging.page_size(checks, request.page_size)
         after = paging.read_token(checks, request, request.page_token)
+        if request.state not in code_context_pb2.CodeContextState.values():
+            checks.wrong("state", "is no known state")
         checks.finish()
-        contexts, following = self._manager.list(after=after, limit=limit, matches=self._filter(request))
+        contexts, following = self._manager.list(
+            after=after, limit=limit, matches=self._filter(request)
+        )
         return pb.ListCodeContextsResponse(
             contexts=[self._message(each) for each in contexts],
             next_page_token=paging.make_token(request, following),
@@ -124,7 +134,7 @@ class CodeContextServicer(CodeContextServiceServicer):
     ) -> pb.DeleteCodeContextResponse:
         remaining = context.time_remaining()
         # The answer has to arrive before the caller's own deadline.
-        deadline_s = None if remaining is None else max(0.0, remaining - min(0.2, remaining / 10))
+        deadline_s = None if remaining is None else remaining - min(0.2, remaining / 10)  # type: ignore[redundant-expr]  # None without a deadline
         await self._manager.delete(request.context_id, force=request.force, deadline_s=deadline_s)
         return pb.DeleteCodeContextResponse()
 
@@ -133,10 +143,12 @@ class CodeContextServicer(CodeContextServiceServicer):
     def _run(self, request: pb.RunCodeRequest | pb.RunCodeStreamRequest) -> Execution:
         checks = Checks()
         size = len(request.code.encode())
-        if not size:
+        if size == 0:
             checks.wrong("code", "is empty: give code to run")
         elif size > self._config.max_code_bytes:
-            checks.wrong("code", f"has {size} bytes; at most {self._config.max_code_bytes} are allowed")
+            checks.wrong(
+                "code", f"has {size} bytes; at most {self._config.max_code_bytes} are allowed"
+            )
         checks.request_id(request.request_id)
         budget = request.output_budget
         max_bytes = checks.not_negative("output_budget.max_bytes", budget.max_bytes)
@@ -148,7 +160,9 @@ class CodeContextServicer(CodeContextServiceServicer):
             allow_input=request.allow_input,
             detach=request.detach,
             reattach_grace_s=checks.seconds(request, "reattach_grace"),
-            max_bytes=min(max_bytes or self._config.max_output_bytes, self._config.max_output_bytes),
+            max_bytes=min(
+                max_bytes or self._config.max_output_bytes, self._config.max_output_bytes
+            ),
             max_events=max_events or 1 << 62,
         )
         self._manager.get(request.context_id)
@@ -216,7 +230,9 @@ class CodeContextServicer(CodeContextServiceServicer):
 
     def _execution(self, execution_id: str) -> Execution:
         if not execution_id:
-            raise InvalidArgument(FieldViolation("execution_id", "is empty: give the id of an execution"))
+            raise InvalidArgument(
+                FieldViolation("execution_id", "is empty: give the id of an execution")
+            )
         return self._manager.executions.get(execution_id)
 
     @unary

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from codecontext.v1 import code_context_pb2, execution_pb2, resources_pb2
 from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
 
-from ..contexts.context import Context
-from ..domain import events
-from ..executions.execution import Execution
-from ..executions.gathering import Gathered
-from ..executions.journal import Entry
+from codecontext.v1 import code_context_pb2, execution_pb2, resources_pb2
+from codecontext_service.contexts.context import Context
+from codecontext_service.domain import events
+from codecontext_service.executions.execution import Execution
+from codecontext_service.executions.gathering import Gathered
+from codecontext_service.executions.journal import Entry
 
 _STATES = {
     name.removeprefix("CODE_CONTEXT_STATE_"): value
     for name, value in code_context_pb2.CodeContextState.items()
 }
 _OUTCOMES = {
-    name.removeprefix("EXECUTION_OUTCOME_"): value for name, value in execution_pb2.ExecutionOutcome.items()
+    name.removeprefix("EXECUTION_OUTCOME_"): value
+    for name, value in execution_pb2.ExecutionOutcome.items()
 }
 _GAP_REASONS = {
     name.removeprefix("GAP_REASON_"): value for name, value in execution_pb2.GapReason.items()
@@ -40,7 +41,9 @@ def duration(seconds: float) -> duration_pb2.Duration:
     return duration_pb2.Duration(seconds=whole, nanos=nanos)
 
 
-def code_context(context: Context, isolation: resources_pb2.Isolation, host: str) -> code_context_pb2.CodeContext:
+def code_context(
+    context: Context, isolation: resources_pb2.Isolation, host: str
+) -> code_context_pb2.CodeContext:
     """Converts a context."""
     options = context.options
     return code_context_pb2.CodeContext(
@@ -78,7 +81,7 @@ def _result(display: events.Display) -> execution_pb2.Result:
     parts = [
         execution_pb2.MimePart(mime_type=part.mime_type, data=part.data)
         if part.data is not None
-        else execution_pb2.MimePart(mime_type=part.mime_type, text=part.text)
+        else execution_pb2.MimePart(mime_type=part.mime_type, text=part.text or "")
         for part in display.parts
     ]
     return execution_pb2.Result(
@@ -97,7 +100,9 @@ def _error(error: events.Error) -> execution_pb2.ExecutionError:
 
 
 def _gap(gap: events.Gap) -> execution_pb2.Gap:
-    return execution_pb2.Gap(events=gap.events, bytes=gap.bytes, reason=_GAP_REASONS[gap.reason.value])
+    return execution_pb2.Gap(
+        events=gap.events, bytes=gap.bytes, reason=_GAP_REASONS[gap.reason.value]
+    )
 
 
 def _completed(completed: events.Completed) -> execution_pb2.ExecutionCompleted:

@@ -14,7 +14,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from ..domain import errors
+from codecontext_service.domain import errors
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,9 @@ def to_status(error: errors.ServiceError) -> status_pb2.Status:
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, errors.QuotaExceeded):
-        violation = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=error.message)
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=error.subject, description=error.message
+        )
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration(nanos=0)
@@ -99,7 +101,9 @@ def stream(
     """Decorates a server-streaming method of a servicer: its errors become statuses."""
 
     @functools.wraps(method)
-    async def answer(self: _Servicer, request: _Request, context: _Context) -> AsyncIterator[_Response]:
+    async def answer(
+        self: _Servicer, request: _Request, context: _Context
+    ) -> AsyncIterator[_Response]:
         try:
             async for response in method(self, request, context):
                 yield response

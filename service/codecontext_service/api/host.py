@@ -8,9 +8,9 @@ import time
 
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1 import resources_pb2
+from codecontext_service.config import Config
+from codecontext_service.runtimes.registry import ALIASES, Runtimes
 
-from ..config import Config
-from ..runtimes.registry import ALIASES, Runtimes
 from .conversion import duration
 
 

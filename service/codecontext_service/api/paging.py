@@ -52,5 +52,7 @@ def read_token(checks: Checks, request: Message, token: str) -> int:
         checks.wrong("page_token", "was not returned by this call: begin without one")
         return 0
     if digest != _digest(request):
-        checks.wrong("page_token", "was returned for another filter: give the same one, or begin anew")
+        checks.wrong(
+            "page_token", "was returned for another filter: give the same one, or begin anew"
+        )
     return after

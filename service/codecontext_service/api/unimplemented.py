@@ -6,7 +6,8 @@ from typing import Any
 
 import grpc
 
-from ..domain.errors import NotImplementedHere
+from codecontext_service.domain.errors import NotImplementedHere
+
 from .errors import abort
 
 
@@ -24,7 +25,9 @@ def refuse_missing(servicer: type) -> type:
 
 
 def _refusal(name: str) -> Any:
-    async def refuse(self: object, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def refuse(
+        self: object, request: object, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
         error = NotImplementedHere(f"this server does not offer {name}", method=name)
         await abort(context, error, name)
 

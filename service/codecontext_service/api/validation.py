@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from ..domain.errors import FieldViolation, InvalidArgument
+from codecontext_service.domain.errors import FieldViolation, InvalidArgument
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ENV_BYTES = 128 * 1024
@@ -42,7 +42,11 @@ class Checks:
             InvalidArgument: Something was wrong.
         """
         if self._violations:
-            raise InvalidArgument(*self._violations)
+            raise self.failure()
+
+    def failure(self, *more: FieldViolation) -> InvalidArgument:
+        """Returns the error of all that was wrong, with what another check has found."""
+        return InvalidArgument(*self._violations, *more)
 
     def seconds(self, request: Message, field: str, default: float = 0.0) -> float:
         """Returns a duration in seconds; the default if it is unset."""
@@ -50,12 +54,18 @@ class Checks:
             return default
         duration: Duration = getattr(request, field)
         seconds = duration.seconds + duration.nanos / 1e9
-        if seconds < 0 or (duration.seconds < 0) != (duration.nanos < 0) and 0 not in (
-            duration.seconds,
-            duration.nanos,
+        if seconds < 0 or (
+            (duration.seconds < 0) != (duration.nanos < 0)
+            and 0
+            not in (
+                duration.seconds,
+                duration.nanos,
+            )
         ):
             self.wrong(field, "is negative: give zero or more")
-        elif not math.isfinite(seconds) or seconds > MAX_SECONDS or abs(duration.nanos) > 999_999_999:
+        elif (
+            not math.isfinite(seconds) or seconds > MAX_SECONDS or abs(duration.nanos) > 999_999_999
+        ):
             self.wrong(field, f"is no time of at most {MAX_SECONDS:.0f} seconds")
         else:
             return seconds
@@ -70,7 +80,9 @@ class Checks:
                     "is no name of a variable: take letters, digits and '_', and no digit at the begin",
                 )
             elif "\0" in value:
-                self.wrong(f"{field}[{name[:80]!r}]", "holds a NUL character, which no variable can")
+                self.wrong(
+                    f"{field}[{name[:80]!r}]", "holds a NUL character, which no variable can"
+                )
             elif len(value.encode()) + len(name) > _MAX_ENV_BYTES - 2:
                 self.wrong(f"{field}[{name[:80]!r}]", f"is larger than {_MAX_ENV_BYTES} bytes")
         return dict(variables)

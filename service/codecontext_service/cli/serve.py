@@ -90,4 +90,5 @@ def serve(
     from codecontext_service.server import app
 
     configure_logging(loaded.log_level, loaded.log_format)
-    return app.serve(loaded)
+    status: int = app.serve(loaded)
+    return status

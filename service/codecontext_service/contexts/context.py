@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..domain.errors import (
+from codecontext_service.domain.errors import (
     ContextFailed,
     ContextUnreachable,
     ExecutionNotFound,
@@ -17,12 +17,12 @@ from ..domain.errors import (
     NotFound,
     QuotaExceeded,
 )
-from ..domain.events import Completed, Event, Gap, GapReason, Outcome
-from ..executions.execution import Execution, StopCause
-from ..executions.journal import size_of
-from ..processes.zygote import InterpreterExit
-from ..runtimes.base import Finished, Interpreter, Runtime
-from ..sandboxes.sandbox import Sandbox
+from codecontext_service.domain.events import Completed, Event, Gap, GapReason, Outcome
+from codecontext_service.executions.execution import Execution, StopCause
+from codecontext_service.executions.journal import size_of
+from codecontext_service.processes.zygote import InterpreterExit
+from codecontext_service.runtimes.base import Finished, Interpreter, Runtime
+from codecontext_service.sandboxes.sandbox import Sandbox
 
 _LATE_BYTES = 1 << 20
 """How much of what is written between two runs is kept for the next."""
@@ -69,6 +69,7 @@ class Context:
         id_: str,
         number: int,
         sandbox: Sandbox,
+        *,
         options: ContextOptions,
         limits: ContextLimits,
         on_used: Callable[[Context], None],
@@ -247,7 +248,11 @@ class Context:
         if execution in self.queue:
             self.queue.remove(execution)
             execution.complete(Completed(cause.value, message or "it was stopped before it began"))
-        elif execution is self.current and execution.stop_cause is None and self._interpreter is not None:
+        elif (
+            execution is self.current
+            and execution.stop_cause is None
+            and self._interpreter is not None
+        ):
             execution.stop_cause, execution.stop_message = cause, message
             self._interpreter.resume()  # it must not wait for its readers any more
             self._interpreter.interrupt()
@@ -267,7 +272,9 @@ class Context:
         """Stops an execution whose callers have all gone."""
         self.stop(execution, StopCause.INTERRUPT, "its caller went away")
 
-    async def interrupt(self, execution_id: str, unknown: Callable[[], Execution]) -> Execution | None:
+    async def interrupt(
+        self, execution_id: str, unknown: Callable[[], Execution]
+    ) -> Execution | None:
         """Stops what runs, or the given execution, and waits until it has stopped.
 
         Args:
@@ -283,11 +290,14 @@ class Context:
         """
         execution = self.current
         if execution_id:
-            mine = [e for e in (self.current, *self.queue) if e is not None and e.id == execution_id]
+            mine = [
+                e for e in (self.current, *self.queue) if e is not None and e.id == execution_id
+            ]
             execution = mine[0] if mine else unknown()
             if execution.context_id != self.id:
                 raise ExecutionNotFound(
-                    f"execution {execution_id} is not one of context {self.id}", execution_id=execution_id
+                    f"execution {execution_id} is not one of context {self.id}",
+                    execution_id=execution_id,
                 )
             if execution.completed is not None:
                 return None
@@ -297,10 +307,14 @@ class Context:
         patience = self._limits.interrupt_grace_s + 5
         done, _ = await asyncio.wait([execution.done], timeout=patience)
         if not done:
-            raise ContextUnreachable(f"context {self.id} does not answer; retry", context_id=self.id)
+            raise ContextUnreachable(
+                f"context {self.id} does not answer; retry", context_id=self.id
+            )
         return execution
 
-    def send_input(self, execution: Execution, sequence: int, text: str, *, end_of_file: bool) -> None:
+    def send_input(
+        self, execution: Execution, sequence: int, text: str, *, end_of_file: bool
+    ) -> None:
         """Answers a request for input.
 
         Raises:
@@ -314,12 +328,16 @@ class Context:
             )
         self._interpreter.reply_input(request.number, text, end_of_file=end_of_file)
 
-    def on_flow(self, flowing: bool) -> None:
+    def on_flow(self, execution: Execution, flowing: bool) -> None:
         """Lets the interpreter wait for the readers of its execution, or go on."""
-        if self._interpreter is not None and (self.current is None or self.current.stop_cause is None):
+        if self._interpreter is None or execution is not self.current:
+            return
+        if execution.stop_cause is None:  # else it must not wait for them any more
             (self._interpreter.resume if flowing else self._interpreter.pause)()
 
-    def _later(self, delay_s: float, callback: Callable[[Execution], None], execution: Execution) -> None:
+    def _later(
+        self, delay_s: float, callback: Callable[[Execution], None], execution: Execution
+    ) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, callback, execution))
 
     # What the interpreter says

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from ..config import Config
-from ..domain.errors import (
+from codecontext_service.config import Config
+from codecontext_service.domain.errors import (
     ContextDeleted,
     ContextExecuting,
     ContextLost,
@@ -26,12 +27,18 @@ from ..domain.errors import (
     ServerDraining,
     ServerStarting,
 )
-from ..domain.ids import IdMaker
-from ..executions.execution import Execution, RunRequest, StopCause
-from ..executions.store import ExecutionStore
-from ..processes.bootstrap import clean_environment
-from ..runtimes.base import Interpreter, InterpreterError, Runtime, WorkingDirectoryError
-from ..sandboxes.sandbox import Sandbox, Sandboxes
+from codecontext_service.domain.ids import IdMaker
+from codecontext_service.executions.execution import Execution, RunRequest, StopCause
+from codecontext_service.executions.store import ExecutionStore
+from codecontext_service.processes.bootstrap import clean_environment
+from codecontext_service.runtimes.base import (
+    Interpreter,
+    InterpreterError,
+    Runtime,
+    WorkingDirectoryError,
+)
+from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes
+
 from .context import Context, ContextLimits, ContextOptions, State
 from .deletion import Deletion
 from .graves import Graves
@@ -115,7 +122,8 @@ class ContextManager:
             )
         if self._ids.is_lost(context_id, "c"):
             return ContextLost(
-                f"context {context_id} went with an earlier life of this server", context_id=context_id
+                f"context {context_id} went with an earlier life of this server",
+                context_id=context_id,
             )
         return NotFound(f"there is no context {context_id[:100]!r}", context_id=context_id[:100])
 
@@ -175,7 +183,10 @@ class ContextManager:
             # Nothing of it may stay, and the caller need not wait for that.
             self._begin_deletion(context, cause="never created")
             raise
-        logger.info("context created", extra={"context_id": context.id, "runtime": request.runtime.config.name})
+        logger.info(
+            "context created",
+            extra={"context_id": context.id, "runtime": request.runtime.config.name},
+        )
         return context
 
     def _make_context(self, request: CreateRequest, sandbox: Sandbox) -> Context:
@@ -188,7 +199,14 @@ class ContextManager:
             request.idle_timeout_s,
             request.ttl_s,
         )
-        return Context(self._ids.make("c"), next(self._numbers), sandbox, options, self._limits, self._on_used)
+        return Context(
+            self._ids.make("c"),
+            next(self._numbers),
+            sandbox,
+            options=options,
+            limits=self._limits,
+            on_used=self._on_used,
+        )
 
     async def _give_interpreter(self, context: Context) -> None:
         """Gives a context a fresh interpreter, within the time that a create may take."""
@@ -206,7 +224,9 @@ class ContextManager:
         except (InterpreterError, TimeoutError) as error:
             name = options.runtime.config.name
             why = str(error) or options.runtime.failure or "it took too long"
-            raise RuntimeUnavailable(f"no {name} interpreter could be started: {why}", runtime=name) from error
+            raise RuntimeUnavailable(
+                f"no {name} interpreter could be started: {why}", runtime=name
+            ) from error
         context.adopt(interpreter)
 
     def _environment(self, context: Context) -> dict[str, str]:
@@ -238,7 +258,7 @@ class ContextManager:
             request,
             journal_bytes=self.config.journal_bytes,
             journal_events=self.config.journal_events,
-            on_flow=lambda flowing: execution is context.current and context.on_flow(flowing),
+            on_flow=lambda flowing: context.on_flow(execution, flowing),
             on_abandoned=context.on_abandoned,
         )
         context.submit(execution)
@@ -266,7 +286,9 @@ class ContextManager:
         execution = self.executions.get(execution_id)
         context = self._contexts.get(execution.context_id)
         if context is None:
-            raise ExecutionNotFound(f"execution {execution_id} has ended", execution_id=execution_id)
+            raise ExecutionNotFound(
+                f"execution {execution_id} has ended", execution_id=execution_id
+            )
         context.send_input(execution, sequence, text, end_of_file=end_of_file)
 
     async def restart(self, context_id: str) -> Context:
@@ -296,7 +318,8 @@ class ContextManager:
             except TimeoutError:
                 context.fail("a restart could not end the old interpreter")
                 raise ContextUnreachable(
-                    f"the interpreter of context {context.id} can't be ended now; retry", context_id=context.id
+                    f"the interpreter of context {context.id} can't be ended now; retry",
+                    context_id=context.id,
                 ) from None
             except Exception as error:
                 context.fail(f"a restart failed: {error}")
@@ -306,7 +329,9 @@ class ContextManager:
 
     # Deleting
 
-    async def delete(self, context_id: str, *, force: bool, deadline_s: float | None = None) -> None:
+    async def delete(
+        self, context_id: str, *, force: bool, deadline_s: float | None = None
+    ) -> None:
         """Deletes a context; returns once everything that it held is gone.
 
         Args:
@@ -379,7 +404,9 @@ class ContextManager:
             except OSError as error:
                 del self._deletions[context.id]
                 context.fail(f"its files can't be removed: {error.strerror}")
-                logger.error("files can't be removed", extra={"context_id": context.id, "errno": error.errno})
+                logger.error(
+                    "files can't be removed", extra={"context_id": context.id, "errno": error.errno}
+                )
                 raise self._unreachable(context) from error
         deletion = self._deletions.pop(context.id)
         del self._contexts[context.id]
@@ -389,7 +416,9 @@ class ContextManager:
     def _keep(self, task: asyncio.Task[object]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # told to its waiters
+        task.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # told to its waiters
 
     # Expiring
 
@@ -427,17 +456,18 @@ class ContextManager:
             Whether everything is gone.
         """
         self.phase = "draining"
-        running = [e.done for c in self._contexts.values() for e in (c.current, *c.queue) if e is not None]
+        running = [
+            e.done for c in self._contexts.values() for e in (c.current, *c.queue) if e is not None
+        ]
         if running and not force.is_set():
             forced = asyncio.create_task(force.wait())
-            finished = asyncio.gather(*running)
-            await asyncio.wait([finished, forced], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [asyncio.gather(*running), forced]
+            await asyncio.wait(either, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
             forced.cancel()
-            finished.add_done_callback(lambda done: done.cancelled() or done.exception())
         for context in list(self._contexts.values()):
             if context.id not in self._deletions:
                 self._begin_deletion(context, cause="deleted")
-        tasks = [deletion.task for deletion in self._deletions.values()]
+        tasks: list[asyncio.Task[None]] = [deletion.task for deletion in self._deletions.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=self.config.delete_deadline_s)
         return not self._contexts

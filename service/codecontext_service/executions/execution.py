@@ -8,7 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..domain.events import Completed, Error, Event, Gap, GapReason, InputRequested, Outcome, Started
+from codecontext_service.domain.events import (
+    Completed,
+    Error,
+    Event,
+    Gap,
+    GapReason,
+    InputRequested,
+    Outcome,
+    Started,
+)
+
 from .gathering import cut_error
 from .journal import Journal, Reader, size_of
 
@@ -86,7 +96,9 @@ class Execution:
         self._grace: asyncio.TimerHandle | None = None
         self._bytes = 0
         self._events = 0
-        self._dropped = {reason: Gap(0, 0, reason) for reason in (GapReason.OUTPUT_BUDGET, GapReason.INTERRUPTED)}
+        self._dropped = {
+            reason: Gap(0, 0, reason) for reason in (GapReason.OUTPUT_BUDGET, GapReason.INTERRUPTED)
+        }
 
     def begin(self, execution_count: int) -> None:
         """Takes note that it runs now."""

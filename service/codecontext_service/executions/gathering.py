@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..domain.events import (
+from codecontext_service.domain.events import (
     Completed,
     Display,
     Error,
@@ -15,7 +15,6 @@ from ..domain.events import (
     Started,
     Stream,
 )
-from .journal import size_of
 
 _PART_COST = 256
 """What a part or an event counts beyond its content, in bytes."""
@@ -74,7 +73,10 @@ class Gathered:
     def _add_display(self, display: Display) -> None:
         parts = []
         for part in display.parts:
-            size = part.size * (1 if part.data is not None or (part.text or "").isascii() else 4) + _PART_COST
+            size = (
+                part.size * (1 if part.data is not None or (part.text or "").isascii() else 4)
+                + _PART_COST
+            )
             if self._size + size > self.max_bytes:
                 self._cut.bytes += part.size
                 continue
@@ -113,7 +115,9 @@ def _join(displays: list[Display]) -> Display:
     for display in displays:
         for part in display.parts:
             joined.setdefault(part.mime_type, part)
-            chunks.setdefault(part.mime_type, []).append(part.data if part.data is not None else part.text or "")
+            chunks.setdefault(part.mime_type, []).append(
+                part.data if part.data is not None else part.text or ""
+            )
     parts = [
         MimePart(mime, data=b"".join(chunks[mime]))  # type: ignore[arg-type]
         if part.data is not None

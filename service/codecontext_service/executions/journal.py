@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from ..domain.events import (
+from codecontext_service.domain.events import (
     Clear,
     Completed,
     Display,
@@ -149,13 +149,18 @@ class Journal:
             self._offset += len(event.data)
         else:
             self.last_sequence += 1
-            self._entries.append(Entry(self.last_sequence, time.time_ns(), event, late, size, self._offset))
+            self._entries.append(
+                Entry(self.last_sequence, time.time_ns(), event, late, size, self._offset)
+            )
             self._offset += size
         for sink in self.sinks:
             sink(event, self.last_sequence)
 
     def _trim(self) -> None:
-        needed = min((reader.sequence for reader in self._readers if reader.attached), default=self.last_sequence)
+        needed = min(
+            (reader.sequence for reader in self._readers if reader.attached),
+            default=self.last_sequence,
+        )
         while (
             (self.bytes > self._max_bytes or len(self._entries) > self._max_events)
             and len(self._entries) > 1
@@ -165,7 +170,9 @@ class Journal:
 
     def _check_flow(self) -> None:
         """Tells whether more may come, if that has changed."""
-        flowing = not any(reader.behind(self._flowing) for reader in self._readers if reader.attached)
+        flowing = not any(
+            reader.behind(self._flowing) for reader in self._readers if reader.attached
+        )
         if flowing != self._flowing:
             self._flowing = flowing
             self._on_flow(flowing)
@@ -194,7 +201,12 @@ class Journal:
         if reader.sequence + 1 < first.sequence:
             missed = Gap(
                 first.sequence - 1 - reader.sequence,
-                max(0, first.offset - reader.offset - _ENTRY_COST * (first.sequence - 1 - reader.sequence)),
+                max(
+                    0,
+                    first.offset
+                    - reader.offset
+                    - _ENTRY_COST * (first.sequence - 1 - reader.sequence),
+                ),
                 GapReason.JOURNAL_BOUND,
             )
             batch.append(Entry(first.sequence - 1, first.time_ns, missed, False, 0, first.offset))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 
-from ..config import Config
-from ..domain.errors import ExecutionNotFound
+from codecontext_service.config import Config
+from codecontext_service.domain.errors import ExecutionNotFound
+
 from .execution import Execution
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -37,5 +36,5 @@ def clean_environment(interpreter: str) -> dict[str, str]:
     Args:
         interpreter: The executable whose folder comes first in `PATH`.
     """
-    folder = os.path.dirname(interpreter)
+    folder = Path(interpreter).parent
     return {"PATH": f"{folder}:{_PATH}", "LANG": "C.UTF-8"}

@@ -56,7 +56,7 @@ class Launcher:
         self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
         # From the main thread: the launcher dies with the thread that started it.
         with theirs, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # once, at the start
                 command(sys.executable, "launcher", options, "-S"),
                 env=clean_environment(sys.executable),
                 stdin=subprocess.DEVNULL,
@@ -114,28 +114,21 @@ class Launcher:
 
     async def wait(self) -> int:
         """Waits for the launcher's end and returns its exit code."""
-        pidfd = os.pidfd_open(self._process.pid) if self._process.returncode is None else -1
-        if pidfd >= 0:
-            loop = asyncio.get_running_loop()
-            ended = loop.create_future()
-            loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
-            try:
-                await ended
-            finally:
-                loop.remove_reader(pidfd)
-                os.close(pidfd)
-        return self._process.wait()
+        return await asyncio.to_thread(self._process.wait)
 
     def kill(self) -> None:
         """Kills the launcher: the last resort."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
 
-    async def _ask(self, message: dict[str, Any], verb: str, descriptors: list[int] | None = None) -> dict[str, Any]:
+    async def _ask(
+        self, message: dict[str, Any], verb: str, descriptors: list[int] | None = None
+    ) -> dict[str, Any]:
         if self.lost.done():
             raise LauncherLost
         number = next(self._numbers)
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
         try:
             self._peer.send({verb: number, **message}, descriptors or [])
             return await answer

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..workers.descriptors import receive_message, send_message
+from codecontext_service.workers.descriptors import receive_message, send_message
 
 OnMessage = Callable[[dict[str, Any], list[int]], None]
 
@@ -15,7 +15,9 @@ OnMessage = Callable[[dict[str, Any], list[int]], None]
 class Peer:
     """One end of a pair of SOCK_SEQPACKET sockets."""
 
-    def __init__(self, end: socket.socket, on_message: OnMessage, on_closed: Callable[[], None]) -> None:
+    def __init__(
+        self, end: socket.socket, on_message: OnMessage, on_closed: Callable[[], None]
+    ) -> None:
         """Takes over the socket, and reads from it.
 
         Args:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..workers.keeper import INTERRUPT, KILL
+from codecontext_service.workers.keeper import INTERRUPT, KILL
+
 from .bootstrap import clean_environment, command
 from .launcher import Launcher
 from .peer import Peer
@@ -164,7 +165,9 @@ class Forked:
 class Zygote:
     """A process that has a Python runtime loaded, and forks contexts from itself."""
 
-    def __init__(self, launcher: Launcher, interpreter: str, preload: tuple[str, ...], state_dir: Path) -> None:
+    def __init__(
+        self, launcher: Launcher, interpreter: str, preload: tuple[str, ...], state_dir: Path
+    ) -> None:
         """Makes a zygote that is not started yet.
 
         Args:
@@ -282,7 +285,8 @@ class Zygote:
 
     def _on_closed(self) -> None:
         error = ZygoteLost("the zygote has ended")
-        for future in (self._ready, *self._forks.values()):
+        futures: list[asyncio.Future[Any]] = [self._ready, *self._forks.values()]
+        for future in futures:
             if not future.done():
                 future.set_exception(error)
         self._forks.clear()

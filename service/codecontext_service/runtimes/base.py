@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..config import RuntimeConfig
-from ..domain.events import Event
-from ..processes.zygote import InterpreterExit
+from codecontext_service.config import RuntimeConfig
+from codecontext_service.domain.events import Event
+from codecontext_service.processes.zygote import InterpreterExit
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class Interpreter(Protocol):
             InterpreterError: It has ended.
         """
 
-    def execute(self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool) -> None:
+    def execute(
+        self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool
+    ) -> None:
         """Begins a run."""
 
     def reply_input(self, number: int, text: str, *, end_of_file: bool) -> None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..domain.events import Clear, Display, Error, Event, Gap, GapReason, InputRequested, MimePart
-from ..workers import channel
-from ..workers.channel import ProtocolError
+from codecontext_service.domain.events import (
+    Clear,
+    Display,
+    Error,
+    Event,
+    Gap,
+    GapReason,
+    InputRequested,
+    MimePart,
+)
+from codecontext_service.workers import channel
+from codecontext_service.workers.channel import ProtocolError
+
 from .base import Finished
 
 _KINDS = ("result", "display", "update")

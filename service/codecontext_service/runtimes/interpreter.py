@@ -7,15 +7,15 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import socket
 import termios
 from collections import deque
 from collections.abc import Mapping
 
-from ..domain.events import Event, Stream
-from ..processes.zygote import Forked, InterpreterExit
-from ..workers import channel
-from ..workers.channel import Assembler, ProtocolError
+from codecontext_service.domain.events import Event, Stream
+from codecontext_service.processes.zygote import Forked, InterpreterExit
+from codecontext_service.workers import channel
+from codecontext_service.workers.channel import Assembler, ProtocolError
+
 from .base import Finished, InterpreterError, Listener, WorkingDirectoryError
 from .decoding import decode_event, decode_finished
 
@@ -98,7 +98,9 @@ class ChannelInterpreter:
         if "cwd_error" in answer:
             raise WorkingDirectoryError(answer["cwd_error"])
 
-    def execute(self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool) -> None:
+    def execute(
+        self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool
+    ) -> None:
         """Begins a run."""
         message = {
             "code": code,
@@ -110,7 +112,9 @@ class ChannelInterpreter:
 
     def reply_input(self, number: int, text: str, *, end_of_file: bool) -> None:
         """Answers a request for input."""
-        self._send(channel.INPUT_REPLY, {"number": number, "text": text, "end_of_file": end_of_file})
+        self._send(
+            channel.INPUT_REPLY, {"number": number, "text": text, "end_of_file": end_of_file}
+        )
 
     def interrupt(self) -> None:
         """Asks the run to stop."""

@@ -7,9 +7,10 @@ import logging
 from collections import deque
 from pathlib import Path
 
-from ..config import RuntimeConfig
-from ..processes.launcher import Launcher, LauncherLost
-from ..processes.zygote import Zygote, ZygoteLost
+from codecontext_service.config import RuntimeConfig
+from codecontext_service.processes.launcher import Launcher, LauncherLost
+from codecontext_service.processes.zygote import Zygote, ZygoteLost
+
 from .base import InterpreterError
 from .interpreter import ChannelInterpreter
 
@@ -56,7 +57,10 @@ class PythonRuntime:
             await self._start_zygote()
         except (ZygoteLost, LauncherLost, OSError) as error:
             raise InterpreterError(f"runtime {self.config.name}: {error}") from error
-        self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._fill_pool())]
+        self._tasks = [
+            asyncio.create_task(self._supervise()),
+            asyncio.create_task(self._fill_pool()),
+        ]
 
     async def acquire(self) -> ChannelInterpreter:
         """Returns a fresh interpreter, from the pool if there is one.
@@ -87,26 +91,37 @@ class PythonRuntime:
         if self._zygote is not None:
             self._zygote.stop()
 
+    def _started_zygote(self) -> Zygote:
+        if self._zygote is None:
+            raise InterpreterError(f"runtime {self.config.name}: {self.failure}")
+        return self._zygote
+
     async def _start_zygote(self) -> None:
         if self._launcher.lost.done():
             await self._launcher.start()
-        zygote = Zygote(self._launcher, self.config.interpreter, self.config.preload, self._state_dir)
+        zygote = Zygote(
+            self._launcher, self.config.interpreter, self.config.preload, self._state_dir
+        )
         await zygote.start()
         self._zygote, self.version, self.failure = zygote, zygote.version, ""
         self._started.set()
         if zygote.missing:
             missing = ", ".join(zygote.missing)
-            logger.warning("preload left out", extra={"runtime": self.config.name, "missing": missing})
+            logger.warning(
+                "preload left out", extra={"runtime": self.config.name, "missing": missing}
+            )
 
     async def _supervise(self) -> None:
         """Starts the zygote again whenever it ends: the contexts that it forked live on."""
         attempt = 0
         while True:
-            assert self._zygote is not None
-            await asyncio.shield(self._zygote.lost)
+            zygote = self._started_zygote()
+            await asyncio.shield(zygote.lost)
             self._started.clear()
             self.failure = "its zygote has ended and is being started again"
-            logger.error("zygote lost", extra={"runtime": self.config.name, "zygote_pid": self._zygote.pid})
+            logger.error(
+                "zygote lost", extra={"runtime": self.config.name, "zygote_pid": zygote.pid}
+            )
             while not self._started.is_set():
                 await asyncio.sleep(_RESTART_DELAYS_S[min(attempt, len(_RESTART_DELAYS_S) - 1)])
                 attempt += 1
@@ -120,9 +135,8 @@ class PythonRuntime:
 
     async def _fork(self) -> ChannelInterpreter:
         await self._started.wait()
-        assert self._zygote is not None
         try:
-            interpreter = ChannelInterpreter(await self._zygote.fork())
+            interpreter = ChannelInterpreter(await self._started_zygote().fork())
         except ZygoteLost as error:
             raise InterpreterError(f"no interpreter could be forked: {error}") from error
         try:
@@ -144,6 +158,8 @@ class PythonRuntime:
                 try:
                     self._pool.append(await self._fork())
                 except InterpreterError as error:
-                    logger.error("pool can't be filled: %s", error, extra={"runtime": self.config.name})
+                    logger.error(
+                        "pool can't be filled: %s", error, extra={"runtime": self.config.name}
+                    )
                     await asyncio.sleep(_RESTART_DELAYS_S[-1])
             await self._wanted.wait()

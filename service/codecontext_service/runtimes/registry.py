@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..domain.errors import FieldViolation, InvalidArgument
+from codecontext_service.domain.errors import FieldViolation, InvalidArgument
+
 from .base import Runtime
 
 ALIASES = {"python": ("py", "python3")}
@@ -53,7 +54,9 @@ class Runtimes:
             of_language = self.default_of(language) if language else found
             if of_language is None or of_language.config.language != found.config.language:
                 raise InvalidArgument(
-                    FieldViolation("language", f"runtime {runtime} is one of {found.config.language}")
+                    FieldViolation(
+                        "language", f"runtime {runtime} is one of {found.config.language}"
+                    )
                 )
             return found
         found = self.default_of(language or DEFAULT_LANGUAGE)

@@ -6,8 +6,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from ..domain.errors import SandboxNotFound
-from ..domain.ids import IdMaker
+from codecontext_service.domain.errors import SandboxNotFound
+from codecontext_service.domain.ids import IdMaker
 
 
 class Sandbox:
@@ -49,7 +49,9 @@ class Sandboxes:
         if sandbox_id:
             sandbox = self._sandboxes.get(sandbox_id)
             if sandbox is None:
-                raise SandboxNotFound(f"there is no sandbox {sandbox_id}; create one", sandbox_id=sandbox_id)
+                raise SandboxNotFound(
+                    f"there is no sandbox {sandbox_id}; create one", sandbox_id=sandbox_id
+                )
         else:
             id_ = self._ids.make("s")
             sandbox = self._sandboxes[id_] = Sandbox(id_, self._folder / id_)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import grpc
 import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
 from codecontext.v1 import (
     code_context_service_pb2,
     code_context_service_pb2_grpc,
@@ -18,20 +21,18 @@ from codecontext.v1 import (
     sandbox_service_pb2,
     sandbox_service_pb2_grpc,
 )
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from codecontext_service.api.code_contexts import CodeContextServicer
+from codecontext_service.api.host import HostInfo
+from codecontext_service.api.unimplemented import refuse_missing
+from codecontext_service.config import Config, ConfigError
+from codecontext_service.contexts.manager import ContextManager
+from codecontext_service.domain.ids import IdMaker
+from codecontext_service.processes.launcher import Launcher, LauncherLost
+from codecontext_service.runtimes.base import InterpreterError
+from codecontext_service.runtimes.python import PythonRuntime
+from codecontext_service.runtimes.registry import Runtimes
+from codecontext_service.sandboxes.sandbox import Sandboxes
 
-from ..api.code_contexts import CodeContextServicer
-from ..api.host import HostInfo
-from ..api.unimplemented import refuse_missing
-from ..config import Config, ConfigError
-from ..contexts.manager import ContextManager
-from ..domain.ids import IdMaker
-from ..processes.launcher import Launcher, LauncherLost
-from ..runtimes.base import InterpreterError
-from ..runtimes.python import PythonRuntime
-from ..runtimes.registry import Runtimes
-from ..sandboxes.sandbox import Sandboxes
 from .listeners import bind, check_listeners
 from .state_dir import StateDirectory
 
@@ -100,7 +101,8 @@ class Server:
         launcher = Launcher(self._state.path, pid_namespaces=config.pid_namespaces)
         await launcher.start()
         runtimes = Runtimes(
-            PythonRuntime(each, launcher, self._state.path / f"runtime-{each.name}") for each in config.runtimes
+            PythonRuntime(each, launcher, self._state.path / f"runtime-{each.name}")
+            for each in config.runtimes
         )
         ids = IdMaker()
         manager = ContextManager(config, ids, Sandboxes(self._state.path / "sandboxes", ids))
@@ -147,7 +149,11 @@ class Server:
         await self._set_health(serving=True)
 
     async def _set_health(self, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         for name in ("", *_SERVICES):
             await self._parts.health.set(name, status)
 
@@ -207,7 +213,7 @@ async def _serve(config: Config) -> int:
     try:
         starting.result()
     except (ConfigError, InterpreterError, LauncherLost) as error:
-        print(f"codecontext: {error}", file=sys.stderr)
+        sys.stderr.write(f"codecontext: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
     await first
     draining = asyncio.create_task(server.drain())

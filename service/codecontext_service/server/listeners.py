@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import stat
 from pathlib import Path
 
 import grpc
 
-from ..config import Config, ConfigError
+from codecontext_service.config import Config, ConfigError
 
 
 def _is_loopback(host: str) -> bool:
@@ -30,7 +29,9 @@ def check_listeners(config: Config) -> None:
     for address in config.listen:
         if address.startswith("unix:"):
             if not Path(address.removeprefix("unix:")).is_absolute():
-                raise ConfigError(f"listen: {address!r} needs an absolute path: unix:/run/codecontext.sock")
+                raise ConfigError(
+                    f"listen: {address!r} needs an absolute path: unix:/run/codecontext.sock"
+                )
             continue
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65_535:
@@ -60,7 +61,7 @@ def bind(server: grpc.aio.Server, config: Config) -> list[str]:
         except RuntimeError as error:
             raise ConfigError(f"listen: {address} can't be bound: is it in use?") from error
         if address.startswith("unix:"):
-            os.chmod(address.removeprefix("unix:"), 0o600)
+            Path(address.removeprefix("unix:")).chmod(0o600)
             bound.append(address)
         else:
             bound.append(f"{address.rpartition(':')[0]}:{port}")

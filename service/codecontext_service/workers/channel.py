@@ -27,7 +27,15 @@ MAX_CONTENT = 64 * 1024
 WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
 
 CONFIGURE, EXECUTE, INPUT_REPLY, QUERY = b"c", b"x", b"i", b"q"
-READY, CONFIGURED, REPLY, FINISHED, ERROR, INPUT_REQUEST, CLEAR = b"R", b"C", b"Q", b"F", b"E", b"I", b"L"
+READY, CONFIGURED, REPLY, FINISHED, ERROR, INPUT_REQUEST, CLEAR = (
+    b"R",
+    b"C",
+    b"Q",
+    b"F",
+    b"E",
+    b"I",
+    b"L",
+)
 STDOUT, STDERR, DISPLAY = b"O", b"T", b"D"
 
 
@@ -137,7 +145,9 @@ def pack_display(header: dict[str, Any], parts: Sequence[tuple[str, bool, bytes]
     Returns:
         The record.
     """
-    head = to_json({**header, "parts": [(mime, text, len(content)) for mime, text, content in parts]})
+    head = to_json(
+        {**header, "parts": [(mime, text, len(content)) for mime, text, content in parts]}
+    )
     return b"".join([struct.pack(">I", len(head)), head, *(content for _, _, content in parts)])
 
 

@@ -12,7 +12,9 @@ _MAX_MESSAGE = 64 * 1024
 _MAX_DESCRIPTORS = 16
 
 
-def send_message(end: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+def send_message(
+    end: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()
+) -> None:
     """Sends one message.
 
     Raises:

@@ -25,7 +25,9 @@ from .descriptors import close_all_but, send_message
 INTERRUPT, KILL = b"i", b"k"
 
 
-def run_keeper(end: socket.socket, *, own_namespace: bool, run_interpreter: Callable[[], None]) -> NoReturn:
+def run_keeper(
+    end: socket.socket, *, own_namespace: bool, run_interpreter: Callable[[], None]
+) -> NoReturn:
     """Is the keeper, in a process that was just forked for it.
 
     Args:
@@ -58,14 +60,18 @@ def run_keeper(end: socket.socket, *, own_namespace: bool, run_interpreter: Call
 
 def _keep(end: socket.socket, watch: ChildWatch, interpreter: int) -> None:
     while True:
-        ready, _, _ = select.select([end, watch], [], [])
-        if watch in ready:
+        ready = select.select([end.fileno(), watch.fileno()], [], [])[0]
+        if watch.fileno() in ready:
             for child in watch.reap():
                 if child.pid == interpreter:
-                    exit_ = {"code": child.exit_code, "cpu": child.cpu_time_s, "peak": child.peak_memory_bytes}
+                    exit_ = {
+                        "code": child.exit_code,
+                        "cpu": child.cpu_time_s,
+                        "peak": child.peak_memory_bytes,
+                    }
                     send_message(end, {"exit": exit_})
                     return
-        if end in ready:
+        if end.fileno() in ready:
             order = end.recv(16)
             if order == INTERRUPT:
                 # The group has the interpreter and what it runs in the foreground, as on a terminal.

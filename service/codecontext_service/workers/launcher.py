@@ -71,10 +71,10 @@ class Launcher:
         """Takes orders until the server is gone."""
         send_message(self._end, {"ready": True, "pid_namespaces": self._pid_namespaces})
         while True:
-            ready, _, _ = select.select([self._end, self._watch], [], [])
-            if self._watch in ready:
+            ready = select.select([self._end.fileno(), self._watch.fileno()], [], [])[0]
+            if self._watch.fileno() in ready:
                 self._reap()
-            if self._end in ready:
+            if self._end.fileno() in ready:
                 message, descriptors = receive_message(self._end)
                 self._obey(message, descriptors)
                 close_all(descriptors)

@@ -32,13 +32,13 @@ def _check(result: int, call: str) -> None:
 
 
 def _prctl(option: int, *arguments: int) -> int:
-    padded = (arguments + (0, 0, 0, 0))[:4]
+    padded = (*arguments, 0, 0, 0, 0)[:4]
     result: int = _libc.prctl(option, *(ctypes.c_ulong(value) for value in padded))
     return result
 
 
 def unshare(flags: int) -> None:
-    """Moves this process into new namespaces; see unshare(2).
+    """Moves this process into new namespaces: the system call of that name.
 
     Raises:
         OSError: The kernel refused.
@@ -47,7 +47,7 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Moves this process into an existing namespace; see setns(2).
+    """Moves this process into an existing namespace: the system call of that name.
 
     Raises:
         OSError: The kernel refused.
@@ -65,7 +65,11 @@ def enter_user_namespace() -> None:
     """
     uid, gid = os.geteuid(), os.getegid()
     unshare(CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
     bit = 1 << _CAP_SYS_ADMIN
@@ -75,7 +79,11 @@ def enter_user_namespace() -> None:
 
 def _set_capabilities(*, effective: int, permitted: int, inheritable: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    words = [half >> shift & 0xFFFFFFFF for shift in (0, 32) for half in (effective, permitted, inheritable)]
+    words = [
+        half >> shift & 0xFFFFFFFF
+        for shift in (0, 32)
+        for half in (effective, permitted, inheritable)
+    ]
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)(*words)), "capset")
 
 
@@ -89,7 +97,9 @@ def drop_privileges() -> None:
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     capability = 0
     while _prctl(_PR_CAPBSET_READ, capability) >= 0:
-        _prctl(_PR_CAPBSET_DROP, capability)  # needs CAP_SETPCAP, without which exec gives nothing anyway
+        _prctl(
+            _PR_CAPBSET_DROP, capability
+        )  # needs CAP_SETPCAP, without which exec gives nothing anyway
         capability += 1
     _set_capabilities(effective=0, permitted=0, inheritable=0)
 

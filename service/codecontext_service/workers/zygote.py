@@ -46,26 +46,32 @@ class Zygote:
             interpreter = Interpreter(self._options["preload"])
             threads = len(os.listdir("/proc/self/task"))
             if threads != 1:
-                raise RuntimeError(f"the preloaded modules started {threads - 1} threads; leave them out")
+                raise RuntimeError(
+                    f"the preloaded modules started {threads - 1} threads; leave them out"
+                )
         except Exception as error:
             send_message(self._end, {"failed": f"{type(error).__name__}: {error}"})
             return
         gc.collect()
         gc.freeze()
         with contextlib.suppress(EOFError, OSError):
-            send_message(self._end, {"ready": platform.python_version(), "missing": interpreter.missing})
+            send_message(
+                self._end, {"ready": platform.python_version(), "missing": interpreter.missing}
+            )
             self._serve(interpreter)
 
     def _serve(self, interpreter: Any) -> None:
-        home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_namespaces else -1
+        home = (
+            os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_namespaces else -1
+        )
         watch = ChildWatch()
         while True:
-            ready, _, _ = select.select([self._end, watch], [], [])
-            if watch in ready:
+            ready = select.select([self._end.fileno(), watch.fileno()], [], [])[0]
+            if watch.fileno() in ready:
                 # At once: the end of a pid namespace waits for it.
                 for child in watch.reap():
                     send_message(self._end, {"exited": child.pid, "code": child.exit_code})
-            if self._end not in ready:
+            if self._end.fileno() not in ready:
                 continue
             message, descriptors = receive_message(self._end)
             if self._own_namespaces:
@@ -73,7 +79,9 @@ class Zygote:
             pid = os.fork()
             if pid == 0:
                 watch.close()
-                _become_context(interpreter, self._end, descriptors, own_namespace=self._own_namespaces)
+                _become_context(
+                    interpreter, self._end, descriptors, own_namespace=self._own_namespaces
+                )
             if self._own_namespaces:
                 syscalls.setns(home, syscalls.CLONE_NEWPID)
             pidfd = os.pidfd_open(pid)
@@ -100,7 +108,11 @@ def _become_context(
                 syscalls.drop_privileges()
             interpreter.run(Channel(socket.socket(fileno=CHANNEL_FD)))
 
-        run_keeper(socket.socket(fileno=keeper), own_namespace=own_namespace, run_interpreter=run_interpreter)
+        run_keeper(
+            socket.socket(fileno=keeper),
+            own_namespace=own_namespace,
+            run_interpreter=run_interpreter,
+        )
     except BaseException as error:
         os.write(2, f"codecontext: a context could not start: {error!r}\n".encode())
     finally:

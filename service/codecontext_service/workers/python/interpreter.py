@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 
 from IPython.core.error import StdinNotImplementedError
 
-from .. import syscalls
-from ..channel import (
+from codecontext_service.workers import syscalls
+from codecontext_service.workers.channel import (
     CONFIGURE,
     CONFIGURED,
     ERROR,
@@ -34,6 +34,7 @@ from ..channel import (
     Channel,
     to_json,
 )
+
 from .shell import Shell
 from .streams import ERRORS, OutputStream
 
@@ -81,7 +82,8 @@ class Interpreter:
         self._stderr = OutputStream(_or_exit(channel.stream(STDERR)), 2, "<stderr>")
         sys.stdout, sys.stderr = self._stdout, self._stderr
         sys.__stdout__, sys.__stderr__ = self._stdout, self._stderr  # type: ignore[misc,assignment]
-        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors=ERRORS)  # type: ignore[misc]
+        stdin = open(0, encoding="utf-8", errors=ERRORS)  # noqa: SIM115  # for ever
+        sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
         builtins.input = self._input
         getpass.getpass = self._getpass
         signal.signal(signal.SIGINT, self._on_interrupt)
@@ -121,7 +123,7 @@ class Interpreter:
         try:
             os.chdir(message["cwd"])
         except OSError as error:
-            self._channel.send(CONFIGURED, to_json({"cwd_error": os.strerror(error.errno)}))
+            self._channel.send(CONFIGURED, to_json({"cwd_error": error.strerror}))
             return
         self._channel.send(CONFIGURED, to_json({}))
 
@@ -174,10 +176,7 @@ class Interpreter:
             value = str(error)
         except BaseException:
             value = "<the text of the exception could not be made>"
-        if shown is not None and shown[0] is error:
-            lines = shown[1]
-        else:
-            lines = [f"{name}: {value}"]
+        lines = shown[1] if shown is not None and shown[0] is error else [f"{name}: {value}"]
         line_number = _line_number(error, self._shell.compile.cell_name)
         message = {"name": name, "value": value, "traceback": lines, "line_number": line_number}
         self._channel.send(ERROR, to_json(message))
@@ -192,12 +191,16 @@ class Interpreter:
 
     def _ask(self, prompt: str, *, password: bool) -> str:
         if not self._allow_input:
-            raise StdinNotImplementedError("this run was started without allow_input: nobody can be asked")
+            raise StdinNotImplementedError(
+                "this run was started without allow_input: nobody can be asked"
+            )
         self._asked += 1
         request = {"number": self._asked, "prompt": prompt, "password": password}
         self._channel.send(INPUT_REQUEST, to_json(request))
         kind, reply = self._channel.receive()
-        while kind != INPUT_REPLY or reply["number"] != self._asked:  # the answer to an interrupted one
+        while (
+            kind != INPUT_REPLY or reply["number"] != self._asked
+        ):  # the answer to an interrupted one
             kind, reply = self._channel.receive()
         if reply["end_of_file"]:
             raise EOFError
@@ -221,7 +224,10 @@ def _or_exit(send: Callable[[bytes], None]) -> Callable[[bytes], None]:
 
 
 def _cpu_time() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    own, children = (
+        resource.getrusage(resource.RUSAGE_SELF),
+        resource.getrusage(resource.RUSAGE_CHILDREN),
+    )
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
@@ -244,5 +250,9 @@ def _line_number(error: BaseException, filename: str) -> int:
     """Finds the line of the run's own code that raised, or that can't be parsed; 0 if there is none."""
     if isinstance(error, SyntaxError) and error.filename == filename:
         return error.lineno or 0
-    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == filename]
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == filename
+    ]
     return lines[-1] if lines else 0

@@ -23,7 +23,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Type
 from traitlets.config import Config
 
-from ..channel import CLEAR, DISPLAY, Channel, pack_display, to_json
+from codecontext_service.workers.channel import CLEAR, DISPLAY, Channel, pack_display, to_json
+
 from .bundles import encode_bundle
 
 
@@ -35,7 +36,9 @@ class _Output:
     def display(self, kind: str, data: dict[str, Any], metadata: Any, display_id: str = "") -> None:
         if self.channel is not None:
             header, parts = encode_bundle(data, metadata)
-            self.channel.send(DISPLAY, pack_display({"kind": kind, "display_id": display_id, **header}, parts))
+            self.channel.send(
+                DISPLAY, pack_display({"kind": kind, "display_id": display_id, **header}, parts)
+            )
 
     def clear(self, wait: bool) -> None:
         if self.channel is not None:
@@ -45,7 +48,7 @@ class _Output:
 class _Publisher(DisplayPublisher):  # type: ignore[misc]
     """Takes `display()`, `update_display()` and `clear_output()`."""
 
-    def publish(  # noqa: D102
+    def publish(
         self,
         data: dict[str, Any],
         metadata: dict[str, Any] | None = None,
@@ -58,23 +61,23 @@ class _Publisher(DisplayPublisher):  # type: ignore[misc]
         display_id = str((transient or {}).get("display_id") or "")
         self.shell.output.display("update" if update else "display", data, metadata, display_id)
 
-    def clear_output(self, wait: bool = False) -> None:  # noqa: D102
+    def clear_output(self, wait: bool = False) -> None:
         self.shell.output.clear(wait)
 
 
 class _Displayhook(DisplayHook):  # type: ignore[misc]
     """Takes the value of a run's last expression."""
 
-    def start_displayhook(self) -> None:  # noqa: D102
+    def start_displayhook(self) -> None:
         pass
 
-    def write_output_prompt(self) -> None:  # noqa: D102
+    def write_output_prompt(self) -> None:
         pass
 
-    def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:  # noqa: D102
+    def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
         self.shell.output.display("result", format_dict, md_dict)
 
-    def finish_displayhook(self) -> None:  # noqa: D102
+    def finish_displayhook(self) -> None:
         pass
 
 
@@ -83,7 +86,7 @@ class _Formatter(DisplayFormatter):  # type: ignore[misc]
 
     working = 0
 
-    def format(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+    def format(self, *args: Any, **kwargs: Any) -> Any:
         self.working += 1
         try:
             return super().format(*args, **kwargs)
@@ -96,7 +99,7 @@ class _Compiler(CachingCompiler):  # type: ignore[misc]
 
     cell_name = ""
 
-    def get_code_name(self, *args: Any, **kwargs: Any) -> str:  # noqa: D102
+    def get_code_name(self, *args: Any, **kwargs: Any) -> str:
         name: str = super().get_code_name(*args, **kwargs)
         self.cell_name = self.cell_name or name  # the first is the run's, others are nested in it
         return name
@@ -136,14 +139,18 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         """Keeps no copy of what is written, which IPython would hold in memory for ever."""
         yield
 
-    def _format_exception_for_storage(self, exception: BaseException, *_: Any, **__: Any) -> dict[str, Any]:
+    def _format_exception_for_storage(
+        self, exception: BaseException, *_: Any, **__: Any
+    ) -> dict[str, Any]:
         """Keeps no copy of tracebacks, and formats them only once."""
         return {"ename": type(exception).__name__, "evalue": "", "traceback": []}
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:  # noqa: D102
         _, value, tb = self._get_exc_info(exc_tuple)
         if _has_group(value):  # IPython would print it
-            self._showtraceback(type(value), value, traceback.format_exception(type(value), value, tb))
+            self._showtraceback(
+                type(value), value, traceback.format_exception(type(value), value, tb)
+            )
             return
         if isinstance(value, SystemExit):
             options["exception_only"] = False
@@ -187,7 +194,9 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 def _has_group(error: BaseException | None) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if type(error).__mro__ and any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__):
+        if type(error).__mro__ and any(
+            kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__
+        ):
             return True
         seen.add(id(error))
         error = error.__context__
@@ -202,7 +211,10 @@ def _run_shell(command: str) -> int:
     """
     shell = os.environ.get("SHELL") or "/bin/sh"
     process = subprocess.Popen(
-        [shell, "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [shell, "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     pidfd = os.pidfd_open(process.pid)
     with process, selectors.DefaultSelector() as selector:
