@@ -2,8 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
@@ -13,6 +22,7 @@ import grpc.aio
 from codecontext import _channel, _wire
 from codecontext._calls import Call, Pages, Stream, as_method, next_page
 from codecontext._status import error_from
+from codecontext._sync import Transport
 from codecontext.errors import CallCancelledError, CodeContextError
 
 P = ParamSpec("P")
@@ -30,14 +40,24 @@ class AsyncTransport:
         metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | None,
         deadline: _wire.Seconds | None,
         options: _channel.ChannelOptions | None,
-        channel: grpc.aio.Channel | None,
     ) -> None:
+        metadata = _channel.as_metadata(metadata)
+        options = list(options or ())
         self._target = target
         self._credentials = credentials
         self._options = _channel.channel_options(options)
-        self._own = channel is None
-        self._channel = channel
-        self._metadata = _channel.as_metadata(metadata)
+        self._channel: grpc.aio.Channel | None = None
+        self._uploads: Transport | None = None
+        self._synchronous = functools.partial(
+            Transport,
+            target,
+            credentials=credentials,
+            metadata=metadata,
+            deadline=deadline,
+            options=options,
+            channel=None,
+        )
+        self._metadata = metadata
         self._deadline_s = _channel.as_timeout(deadline, _channel.DEFAULT_DEADLINE_S)
         self._stubs: dict[type[Any], Any] = {}
         self.closed = False
@@ -79,29 +99,37 @@ class AsyncTransport:
         timeout = _channel.as_timeout(stream.deadline, None)
         return self._method(stream)(stream.request, timeout=timeout, metadata=self._metadata)
 
-    async def upload(self, call: Call[T], requests: AsyncIterator[Any]) -> T:
-        """Makes a call that is asked by a stream of requests.
+    async def upload(self, call: Call[T], requests: Iterator[Any]) -> T:
+        """Makes a call that is asked by a stream of requests, which are made in another thread.
 
-        An exception of the iterator cancels the call, which stores nothing then, and is raised.
+        It goes over a synchronous channel: grpc.aio loses the status of a call that the server
+        ends while a request is being written, and tells of an internal error instead.
         """
-        timeout = _channel.as_timeout(call.deadline, self._deadline_s)
-        started = self._method(call)(timeout=timeout, metadata=self._metadata)
+        if self.closed:
+            raise RuntimeError("the client is closed")
+        if self._uploads is None:
+            self._uploads = self._synchronous()
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def tell(future: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed
+                loop.call_soon_threadsafe(done.set)
+
+        upload = self._uploads.start_upload(call, requests)
+        upload.future.add_done_callback(tell)
         try:
-            async for request in requests:
-                try:
-                    await started.write(request)
-                except (grpc.RpcError, asyncio.InvalidStateError):
-                    break  # it was answered before its end; the answer says why
-            else:
-                await started.done_writing()
-            return call.convert(await answer_of(started))
+            await done.wait()
+            return upload.result()
         finally:
-            started.cancel()
+            upload.future.cancel()
 
     async def close(self) -> None:
-        """Closes the channel, unless it is the caller's own."""
+        """Closes the channel."""
         self.closed = True
-        if self._own and self._channel is not None:
+        if self._uploads is not None:
+            self._uploads.close()
+        if self._channel is not None:
             await self._channel.close()
 
 

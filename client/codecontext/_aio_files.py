@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,12 +57,10 @@ class AsyncFiles:
             CodeContextError: as with `Files.upload`.
         """
         if isinstance(source, AsyncIterable):
-            file, size_bytes, pieces = None, None, source
-        else:
-            file, blocking, size_bytes = await asyncio.to_thread(_transfer.open_source, source)
-            pieces = _in_thread(blocking)
+            source = _from_loop(source, asyncio.get_running_loop())
+        file, pieces, size_bytes = await asyncio.to_thread(_transfer.open_source, source)
 
-        async def requests() -> AsyncIterator[pb.UploadFileRequest]:
+        def requests() -> Iterator[pb.UploadFileRequest]:
             yield _transfer.header(
                 sandbox_or_context,
                 path,
@@ -71,9 +69,7 @@ class AsyncFiles:
                 mode=mode,
                 size_bytes=size_bytes,
             )
-            async for piece in pieces:
-                for request in _transfer.content([piece]):
-                    yield request
+            yield from _transfer.content(pieces)
 
         try:
             return await self._transport.upload(_transfer.upload(deadline), requests())
@@ -111,7 +107,7 @@ class AsyncFiles:
         """
         whole = _transfer.as_bytes(data)
 
-        async def requests() -> AsyncIterator[pb.UploadFileRequest]:
+        def requests() -> Iterator[pb.UploadFileRequest]:
             yield _transfer.header(
                 sandbox_or_context,
                 path,
@@ -121,8 +117,7 @@ class AsyncFiles:
                 size_bytes=len(whole),
                 sha256=hashlib.sha256(whole).digest(),
             )
-            for request in _transfer.content([whole]):
-                yield request
+            yield from _transfer.content([whole])
 
         return await self._transport.upload(_transfer.upload(deadline), requests())
 
@@ -207,8 +202,12 @@ class AsyncFiles:
         return AsyncEventStream(self._transport, describe)
 
 
-async def _in_thread(blocking: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """Takes the pieces one by one in a thread, because each may have to be read from a disk."""
-    iterator = iter(blocking)
-    while (piece := await asyncio.to_thread(next, iterator, None)) is not None:
+def _from_loop(source: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
+    """Takes the pieces of an asynchronous iterator in its loop, from another thread."""
+    iterator = aiter(source)
+
+    async def step() -> bytes | None:
+        return await anext(iterator, None)
+
+    while (piece := asyncio.run_coroutine_threadsafe(step(), loop).result()) is not None:
         yield piece

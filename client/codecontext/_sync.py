@@ -73,39 +73,75 @@ class Transport:
         timeout = _channel.as_timeout(stream.deadline, None)
         return self.method(stream)(stream.request, timeout=timeout, metadata=self._metadata)
 
-    def upload(self, call: Call[T], requests: Iterator[Any]) -> T:
-        """Makes a call that is asked by a stream of requests.
-
-        An exception of the iterator cancels the call, which stores nothing then, and is raised.
-        """
-        started = threading.Event()
-        failures: list[Exception] = []
-
-        def guarded() -> Iterator[Any]:  # runs in a thread of gRPC's, which would only log
-            try:
-                yield from requests
-            except Exception as failure:  # raised below
-                failures.append(failure)
-                started.wait()
-                future.cancel()
-
+    def start_upload(self, call: Call[T], requests: Iterator[Any]) -> "Upload[T]":
+        """Starts a call that is asked by a stream of requests, which are made in another thread."""
         timeout = _channel.as_timeout(call.deadline, self._deadline_s)
-        future = self.method(call).future(guarded(), timeout=timeout, metadata=self._metadata)
-        started.set()
+        guarded = _Guarded(requests)
+        future = self.method(call).future(guarded, timeout=timeout, metadata=self._metadata)
+        return Upload(future, guarded, call.convert)
+
+    def upload(self, call: Call[T], requests: Iterator[Any]) -> T:
+        """Makes a call that is asked by a stream of requests, and waits for its answer."""
+        upload = self.start_upload(call, requests)
         try:
-            return call.convert(future.result())
-        except (grpc.RpcError, grpc.FutureCancelledError) as raised:
-            if failures:
-                raise failures[0] from None
-            raise error_from(future) from raised
+            return upload.result()
         finally:
-            future.cancel()
+            upload.future.cancel()
 
     def close(self) -> None:
         """Closes the channel, unless it is the caller's own."""
         self.closed = True
         if self._own:
             self._channel.close()
+
+
+class _Guarded(Iterator[Any]):
+    """Requests whose exception is kept: gRPC takes them in a thread of its own, and would log it."""
+
+    def __init__(self, requests: Iterator[Any]) -> None:
+        self._requests = requests
+        self._call: Any = None
+        self._bound = threading.Event()
+        self.failure: Exception | None = None
+
+    def bind(self, call: Any) -> None:
+        """Names the call that the requests are for."""
+        self._call = call
+        self._bound.set()
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._requests)
+        except StopIteration:
+            raise
+        except Exception as failure:
+            self.failure = failure
+            # The end of the requests would be taken for the end of the file.
+            self._bound.wait()
+            self._call.cancel()
+            raise StopIteration from None
+
+
+class Upload(Generic[T]):
+    """A call that is asked by a stream of requests, under way."""
+
+    def __init__(self, future: Any, requests: _Guarded, convert: Callable[[Any], T]) -> None:
+        self.future = future
+        self._requests = requests
+        self._convert = convert
+        requests.bind(future)
+
+    def result(self) -> T:
+        """Waits for the answer and returns what it means.
+
+        An exception of the requests cancels the call, which stores nothing then, and is raised.
+        """
+        try:
+            return self._convert(self.future.result())
+        except (grpc.RpcError, grpc.FutureCancelledError) as raised:
+            if self._requests.failure is not None:
+                raise self._requests.failure from None
+            raise error_from(self.future) from raised
 
 
 class HasTransport(Protocol):

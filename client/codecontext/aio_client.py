@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-import grpc.aio
 
 from codecontext import _channel, _context_calls, _execution_calls, _wire
 from codecontext._aio import AsyncEventStream, AsyncTransport, bind, bind_pages, bind_stream
@@ -41,8 +40,6 @@ class AsyncCodeContextClient:
         deadline: Of each call but runs, watches and transfers, in seconds or as a timedelta: 30 s
             by default, infinity for none. Calls take a `deadline` of their own.
         options: Of the channel, beside those that this client sets.
-        channel: A channel to use instead; it stays open when the client closes, and is not given
-            retries of reads.
     """
 
     def __init__(
@@ -53,7 +50,6 @@ class AsyncCodeContextClient:
         metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | None = None,
         deadline: Seconds | None = None,
         options: _channel.ChannelOptions | None = None,
-        channel: grpc.aio.Channel | None = None,
     ) -> None:
         self._transport = AsyncTransport(
             target,
@@ -61,7 +57,6 @@ class AsyncCodeContextClient:
             metadata=metadata,
             deadline=deadline,
             options=options,
-            channel=channel,
         )
         self._defaults = AsyncDefaultContexts(self._transport)
         self.sandboxes = AsyncSandboxes(self._transport)

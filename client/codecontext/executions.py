@@ -222,7 +222,7 @@ class Execution:
         sys.stdout.write(self.stdout)
         sys.stderr.write(self.stderr)
         for result in self.results:
-            display(result)  # type: ignore[no-untyped-call]
+            display(result)
         if self.error is not None:
             sys.stderr.write("\n".join([*self.error.traceback, ""]) or f"{self.error}\n")
 

@@ -71,9 +71,12 @@ async def test_reads_are_retried_async() -> None:
 def test_what_changes_something_is_not_retried(call: Any) -> None:
     """A delete, a create and a run reach the server once, and their error its caller."""
     flaky = Flaky(1)
-    with serving(flaky) as target, CodeContextClient(target) as client:
-        with pytest.raises(codecontext.HostUnreachableError):
-            call(client)
+    with (
+        serving(flaky) as target,
+        CodeContextClient(target) as client,
+        pytest.raises(codecontext.HostUnreachableError),
+    ):
+        call(client)
     assert flaky.calls == 1
 
 
@@ -231,7 +234,10 @@ def test_many_threads() -> None:
     """Many threads use one client at once."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with serving(Flaky(0)) as target, CodeContextClient(target) as client:
-        with ThreadPoolExecutor(16) as pool:
-            infos = list(pool.map(lambda _: client.get_server_info(), range(200)))
+    with (
+        serving(Flaky(0)) as target,
+        CodeContextClient(target) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        infos = list(pool.map(lambda _: client.get_server_info(), range(200)))
     assert len(infos) == 200

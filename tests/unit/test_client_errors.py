@@ -116,9 +116,11 @@ def test_nobody_listens() -> None:
     """A refused connection is an UnavailableError without a reason."""
     with serving() as target:
         pass
-    with CodeContextClient(target) as client:
-        with pytest.raises(codecontext.UnavailableError) as raised:
-            client.delete_code_context("c1")
+    with (
+        CodeContextClient(target) as client,
+        pytest.raises(codecontext.UnavailableError) as raised,
+    ):
+        client.delete_code_context("c1")
     assert raised.value.reason == ""
 
 

@@ -295,9 +295,12 @@ def test_a_stream_is_not_started_before_its_first_step() -> None:
 
 def test_a_stream_without_an_end() -> None:
     """A stream that ends without `completed` is an error: nobody knows how the run ended."""
-    with serving(scripted(STARTED)) as target, CodeContextClient(target) as client:
-        with pytest.raises(codecontext.InternalError, match="completed") as raised:
-            client.run_code("x")
+    with (
+        serving(scripted(STARTED)) as target,
+        CodeContextClient(target) as client,
+        pytest.raises(codecontext.InternalError, match="completed") as raised,
+    ):
+        client.run_code("x")
     assert raised.value.execution_id == "e1"
 
 
@@ -308,9 +311,12 @@ def test_a_server_that_is_lost() -> None:
         yield from events(STARTED)
         fail(context, grpc.StatusCode.UNAVAILABLE, "HOST_UNREACHABLE", host="3")
 
-    with serving(Contexts(run)) as target, CodeContextClient(target) as client:
-        with pytest.raises(codecontext.HostUnreachableError) as raised:
-            client.run_code("x")
+    with (
+        serving(Contexts(run)) as target,
+        CodeContextClient(target) as client,
+        pytest.raises(codecontext.HostUnreachableError) as raised,
+    ):
+        client.run_code("x")
     assert raised.value.execution_id == "e1"
 
 
