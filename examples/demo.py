@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from codecontext import CodeContext, CodeContextClient, ContextExecutingError, Execution
 from local_server import local_server
 from rich.console import Console
 from rich.syntax import Syntax
+
+from codecontext import CodeContext, CodeContextClient, ContextExecutingError, Execution
 
 DATA = Path(__file__).parent / "data"
 OUTPUT = Path("demo-output")

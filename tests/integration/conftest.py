@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from codecontext import CodeContext, CodeContextClient
 from support.servers import ServerProcess
+
+from codecontext import CodeContext, CodeContextClient
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+
 from codecontext import CodeContext
 
 from .servers import ServerProcess

@@ -60,6 +60,11 @@ class LiveRun:
         assert "begun" in self.stdout, self.events
         return self
 
+    def asked(self) -> int:
+        """Waits until the code asks for input, and returns the event's sequence."""
+        self._wait(lambda: any(event.HasField("input_requested") for event in self.events))
+        return next(each.sequence for each in self.events if each.HasField("input_requested"))
+
     @property
     def execution_id(self) -> str:
         """Its id, once it has begun."""
@@ -68,7 +73,7 @@ class LiveRun:
     @property
     def stdout(self) -> str:
         """What it has written so far."""
-        return b"".join(event.stdout.data for event in self.events).decode()
+        return b"".join(event.stdout for event in self.events).decode()
 
     def end(self) -> execution_pb2.ExecutionCompleted:
         """Waits for the last event, which must be the only `completed`, after all others in order."""

@@ -28,8 +28,17 @@ class ServerProcess:
             *flags: More flags for it.
             env: Its environment, by default this process's own.
         """
-        command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--listen", "127.0.0.1:0"]
+        command = [
+            sys.executable,
+            "-m",
+            "codecontext_service.cli",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+        ]
         command += ["--state-dir", str(folder), "--log-format", "json", *flags]
+        self.flags = flags
+        """The flags that it was started with, beside those of every server."""
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env, text=True)
         self.log: list[dict[str, Any]] = []
         """The lines of its log, as they come."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from codecontext.v1 import code_context_pb2
 from codecontext.v1 import code_context_service_pb2 as pb
@@ -14,7 +15,7 @@ from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceServi
 from codecontext_service.config import Config
 from codecontext_service.contexts.context import Context
 from codecontext_service.contexts.manager import ContextManager, CreateRequest
-from codecontext_service.domain.errors import FieldViolation, InvalidArgument
+from codecontext_service.domain.errors import FieldViolation, InvalidArgument, NotImplementedHere
 from codecontext_service.executions.execution import Execution, RunRequest
 from codecontext_service.executions.gathering import Gathered
 from codecontext_service.executions.journal import Reader
@@ -59,8 +60,8 @@ class CodeContextServicer(CodeContextServiceServicer):
     async def CreateCodeContext(  # noqa: D102
         self, request: pb.CreateCodeContextRequest, context: _Call
     ) -> pb.CreateCodeContextResponse:
+        _refuse_unoffered(request, "request_id", "resource_limits", "network_policy")
         checks = Checks()
-        checks.request_id(request.request_id)
         if request.cwd and (not request.cwd.startswith("/") or "\0" in request.cwd):
             checks.wrong("cwd", "is not absolute: give a path that begins with '/'")
         env = checks.env("env_vars", request.env_vars)
@@ -125,6 +126,7 @@ class CodeContextServicer(CodeContextServiceServicer):
     async def RestartCodeContext(  # noqa: D102
         self, request: pb.RestartCodeContextRequest, context: _Call
     ) -> pb.RestartCodeContextResponse:
+        _refuse_unoffered(request, "request_id")
         restarted = await self._manager.restart(request.context_id)
         return pb.RestartCodeContextResponse(context=self._message(restarted))
 
@@ -132,6 +134,7 @@ class CodeContextServicer(CodeContextServiceServicer):
     async def DeleteCodeContext(  # noqa: D102
         self, request: pb.DeleteCodeContextRequest, context: _Call
     ) -> pb.DeleteCodeContextResponse:
+        _refuse_unoffered(request, "request_id")
         remaining = context.time_remaining()
         # The answer has to arrive before the caller's own deadline.
         deadline_s = None if remaining is None else remaining - min(0.2, remaining / 10)  # type: ignore[redundant-expr]  # None without a deadline
@@ -141,6 +144,7 @@ class CodeContextServicer(CodeContextServiceServicer):
     # Executions
 
     def _run(self, request: pb.RunCodeRequest | pb.RunCodeStreamRequest) -> Execution:
+        _refuse_unoffered(request, "request_id")
         checks = Checks()
         size = len(request.code.encode())
         if size == 0:
@@ -149,7 +153,6 @@ class CodeContextServicer(CodeContextServiceServicer):
             checks.wrong(
                 "code", f"has {size} bytes; at most {self._config.max_code_bytes} are allowed"
             )
-        checks.request_id(request.request_id)
         budget = request.output_budget
         max_bytes = checks.not_negative("output_budget.max_bytes", budget.max_bytes)
         max_events = checks.not_negative("output_budget.max_events", budget.max_events)
@@ -274,6 +277,19 @@ class CodeContextServicer(CodeContextServiceServicer):
             start_time=conversion.timestamp(self._host.start_time),
             host=self._host.name,
         )
+
+
+def _refuse_unoffered(request: Message, *fields: str) -> None:
+    """Refuses what this server could only ignore: whoever sets such a field relies on it.
+
+    Raises:
+        NotImplementedHere: One of the fields is set.
+    """
+    for descriptor, _ in request.ListFields():
+        if descriptor.name in fields:
+            raise NotImplementedHere(
+                f"this server does not offer {descriptor.name}: leave it out", field=descriptor.name
+            )
 
 
 async def _events(run: Execution, reader: Reader) -> AsyncIterator[Any]:

@@ -14,7 +14,6 @@ from codecontext_service.domain.errors import FieldViolation, InvalidArgument
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ENV_BYTES = 128 * 1024
 _MAX_LABELS, _MAX_LABEL = 64, 256
-_MAX_REQUEST_ID = 128
 MAX_SECONDS = 10 * 366 * 86_400.0
 """The longest time that may be asked for: ten years."""
 
@@ -98,12 +97,6 @@ class Checks:
                     f"keys have 1 to {_MAX_LABEL} characters, values at most {_MAX_LABEL}",
                 )
         return dict(labels)
-
-    def request_id(self, request_id: str) -> str:
-        """Returns a request id that is short enough."""
-        if len(request_id) > _MAX_REQUEST_ID:
-            self.wrong("request_id", f"has more than {_MAX_REQUEST_ID} characters")
-        return request_id
 
     def not_negative(self, field: str, number: int) -> int:
         """Returns a number that is zero or more."""
