@@ -189,7 +189,7 @@ async def test_async(aio: AsyncCodeContextClient) -> None:
         told.append(text)
 
     execution = await aio.run_code("print('hi')\n6*7", context=context, on_stdout=on_stdout)
-    assert (told, execution.text) == (["hi\n"], "42")
+    assert ("".join(told), execution.text) == ("hi\n", "42")
     kinds = [event.WhichOneof("event") async for event in aio.run_code_stream("1", context=context)]
     assert (kinds[0], kinds[-1]) == ("started", "completed")
     assert context.id in [one.id async for one in aio.list_code_contexts()]

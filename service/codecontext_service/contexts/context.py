@@ -115,6 +115,8 @@ class Context:
         self._late.clear()
         self._late_bytes = 0
         interpreter.listener = self
+        if self.state is State.DELETING:
+            return  # its delete waits for this moment, and ends the interpreter
         self.touch()
         if interpreter.alive:
             self.state = State.IDLE
@@ -124,8 +126,9 @@ class Context:
 
     def fail(self, failure: str) -> None:
         """Takes note that there is no interpreter, and ends what is queued."""
-        self.state = State.FAILED
-        self.failure = failure
+        if self.state is not State.DELETING:
+            self.state = State.FAILED
+            self.failure = failure
         self.end_queue(f"the context failed: {failure}")
 
     async def end_interpreter(self, cause: StopCause) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -352,11 +353,10 @@ class ContextManager:
         context = self.get(context_id)
         began_it = False
         if context.id not in self._deletions:
-            try:
+            # What does not settle in time is deleted once it does, without this caller.
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(_loop_time(deadline)):
                     await self._settled(context)
-            except TimeoutError:
-                raise self._unreachable(context) from None
         if context.id not in self._deletions:
             if context.id not in self._contexts:
                 raise self._not_found(context_id)
@@ -386,23 +386,34 @@ class ContextManager:
             context_id=context.id,
         )
 
-    def _begin_deletion(self, context: Context, *, cause: str) -> None:
+    def _begin_deletion(
+        self, context: Context, *, cause: str, stop: StopCause = StopCause.DELETE
+    ) -> None:
+        """Begins to delete a context, unless that is under way.
+
+        Args:
+            context: Which.
+            cause: What is remembered of it.
+            stop: Why its running execution ends.
+        """
+        if context.id in self._deletions:
+            return
         context.state = State.DELETING
         if handle := self._expiries.pop(context.id, None):
             handle.cancel()
         context.end_queue("the context was deleted")
-        task = asyncio.create_task(self._delete(context, cause))
+        task = asyncio.create_task(self._delete(context, cause, stop))
         self._keep(task)
         self._deletions[context.id] = Deletion(task)
 
-    async def _delete(self, context: Context, cause: str) -> None:
+    async def _delete(self, context: Context, cause: str, stop: StopCause) -> None:
         async with context.lifecycle:
-            stopping = self.phase == "draining"
-            await context.end_interpreter(StopCause.SHUTDOWN if stopping else StopCause.DELETE)
+            await context.end_interpreter(stop)
             try:
                 await self._sandboxes.leave(context.sandbox)
             except OSError as error:
                 del self._deletions[context.id]
+                context.state = State.FAILED
                 context.fail(f"its files can't be removed: {error.strerror}")
                 logger.error(
                     "files can't be removed", extra={"context_id": context.id, "errno": error.errno}
@@ -440,7 +451,7 @@ class ContextManager:
 
     def _expire(self, context: Context) -> None:
         self._expiries.pop(context.id, None)
-        if context.id in self._contexts and context.id not in self._deletions:
+        if context.id in self._contexts:
             self._begin_deletion(context, cause="expired")
 
     # The end
@@ -465,8 +476,7 @@ class ContextManager:
             await asyncio.wait(either, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
             forced.cancel()
         for context in list(self._contexts.values()):
-            if context.id not in self._deletions:
-                self._begin_deletion(context, cause="deleted")
+            self._begin_deletion(context, cause="deleted", stop=StopCause.SHUTDOWN)
         tasks: list[asyncio.Task[None]] = [deletion.task for deletion in self._deletions.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=self.config.delete_deadline_s)

@@ -92,9 +92,10 @@ class Launcher:
         """Has a function called with the exit code once the launcher has reaped a child of its own."""
         self._exits[pid] = on_exit
 
-    def unwatch(self, pid: int) -> None:
-        """Forgets about a child that another process has reaped."""
-        self._exits.pop(pid, None)
+    def unwatch(self, pid: int, on_exit: Callable[[int], None]) -> None:
+        """Forgets about a child that another process has reaped; its pid may be another's by now."""
+        if self._exits.get(pid) == on_exit:
+            del self._exits[pid]
 
     def keep(self, pid: int) -> None:
         """Tells that a process is a keeper, which stays when the launcher becomes its parent."""
@@ -148,6 +149,7 @@ class Launcher:
                 answer.set_result(message)
 
     def _on_closed(self) -> None:
+        self._exits.clear()
         error = LauncherLost(self._log.read_text(errors="replace")[-2000:].strip())
         for future in (self._ready, *self._answers.values()):
             if not future.done():

@@ -73,8 +73,7 @@ class Keeper:
         self._peer = Peer(end, self._on_message, self._on_closed)
         launcher.watch(pid, self.on_reaped)
         self._launcher_lost = launcher.lost
-        if launcher.pid_namespaces:
-            self._launcher_lost.add_done_callback(self._on_launcher_lost)
+        self._launcher_lost.add_done_callback(self._on_launcher_lost)
         if not launcher.pid_namespaces:
             with contextlib.suppress(OSError):  # the launcher is gone, and this keeper soon
                 launcher.keep(pid)
@@ -101,7 +100,9 @@ class Keeper:
     def close(self) -> None:
         """Closes what the server holds of it."""
         self._peer.close()
-        self._launcher.unwatch(self._pid)
+        self._launcher.unwatch(self._pid, self.on_reaped)
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
         self._launcher_lost.remove_done_callback(self._on_launcher_lost)
         for fd in (self._pidfd, self.interpreter_pidfd):
             if fd >= 0:
@@ -147,7 +148,15 @@ class Keeper:
             self.ended.set_result(InterpreterExit(None))
 
     def _on_launcher_lost(self, lost: asyncio.Future[None]) -> None:
-        # It was pid 1 of the namespace that they all live in.
+        # It was pid 1 of the namespace that they all live in, or else their reaper of last resort,
+        # without which they must not go on. Nobody is left who would tell of their end.
+        self.kill()
+        if not self.gone.done():
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._pidfd, self._on_ended_alone)
+
+    def _on_ended_alone(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
         self._on_closed()
         self._on_gone()
 
@@ -246,6 +255,8 @@ class Zygote:
             pid, pidfd = await answer
         except BaseException as error:
             self._forks.pop(number, None)
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                os.close(answer.result()[1])  # it came when nobody waited any more
             for end in (channel, keeper):
                 end.close()
             for fd in (stdout, stderr):

@@ -134,11 +134,17 @@ class PythonRuntime:
             self._wanted.set()
 
     async def _fork(self) -> ChannelInterpreter:
-        await self._started.wait()
-        try:
-            interpreter = ChannelInterpreter(await self._started_zygote().fork())
-        except ZygoteLost as error:
-            raise InterpreterError(f"no interpreter could be forked: {error}") from error
+        while True:
+            await self._started.wait()
+            zygote = self._started_zygote()
+            try:
+                interpreter = ChannelInterpreter(await zygote.fork())
+                break
+            except ZygoteLost as error:
+                if not zygote.lost.done():
+                    raise InterpreterError(f"no interpreter could be forked: {error}") from error
+                if zygote is self._zygote:  # the next one is on its way
+                    self._started.clear()
         try:
             await interpreter.ready
         except BaseException:

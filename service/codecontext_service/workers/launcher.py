@@ -96,10 +96,12 @@ class Launcher:
             send_message(self._end, {"swept": message["sweep"]})
 
     def _spawn(self, argv: list[str], env: dict[str, str], descriptors: list[int]) -> int:
+        launcher = os.getpid()
         pid = os.fork()
         if pid:
             return pid
         try:
+            syscalls.die_with_parent(launcher)
             self._watch.close()
             end, log = descriptors
             os.dup2(log, 2)

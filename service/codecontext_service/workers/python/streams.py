@@ -11,7 +11,15 @@ from typing import Any
 ERRORS = "codecontext.replace"
 """An error handler for encoding: what is no valid Unicode becomes U+FFFD."""
 
-codecs.register_error(ERRORS, lambda error: ("\ufffd" * (error.end - error.start), error.end))  # type: ignore[attr-defined]
+
+def _replace(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    # As bytes: the encoder takes only ASCII for text.
+    return "\ufffd".encode() * (error.end - error.start), error.end
+
+
+codecs.register_error(ERRORS, _replace)
 
 
 class _Bytes(io.RawIOBase):
