@@ -74,9 +74,12 @@ def keeper_of(server: ServerProcess, context: CodeContext) -> psutil.Process:
     for process in server.descendants():
         if _works_in(process, context.sandbox_id):
             parent = process.parent()
-            if parent is not None and not _works_in(parent, context.sandbox_id):
-                if "launcher" not in " ".join(parent.cmdline()):
-                    return parent
+            if (
+                parent is not None
+                and not _works_in(parent, context.sandbox_id)
+                and "launcher" not in " ".join(parent.cmdline())
+            ):
+                return parent
     raise LookupError(f"context {context.id} has no process")
 
 

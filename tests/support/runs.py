@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
-from codecontext import CodeContext, CodeContextClient, ContextState, Outcome
+from codecontext import CodeContext, CodeContextClient, CodeContextError, ContextState, Outcome
 from codecontext.v1 import execution_pb2
 
 PATIENCE_S = 60
@@ -119,6 +120,10 @@ def state_of(client: CodeContextClient, context: CodeContext | str) -> ContextSt
     return client.get_code_context(context).state
 
 
-def states(client: CodeContextClient) -> Iterator[tuple[str, ContextState]]:
-    """Returns the states of all contexts."""
-    return ((each.id, each.state) for each in client.list_code_contexts())
+def answer_of(call: Callable[..., object], *args: Any, **kwargs: Any) -> str:
+    """Makes a call, and returns the reason that it fails with, or OK."""
+    try:
+        call(*args, **kwargs)
+    except CodeContextError as error:
+        return error.reason
+    return "OK"

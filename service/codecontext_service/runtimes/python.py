@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.processes.launcher import Launcher, LauncherLost
-from codecontext_service.processes.zygote import Zygote, ZygoteLost
+from codecontext_service.processes.zygote import Forked, Zygote, ZygoteLost
 
 from .base import InterpreterError
 from .interpreter import ChannelInterpreter
@@ -134,23 +134,25 @@ class PythonRuntime:
             self._wanted.set()
 
     async def _fork(self) -> ChannelInterpreter:
-        while True:
-            await self._started.wait()
-            zygote = self._started_zygote()
-            try:
-                interpreter = ChannelInterpreter(await zygote.fork())
-                break
-            except ZygoteLost as error:
-                if not zygote.lost.done():
-                    raise InterpreterError(f"no interpreter could be forked: {error}") from error
-                if zygote is self._zygote:  # the next one is on its way
-                    self._started.clear()
+        interpreter = ChannelInterpreter(await self._fork_processes())
         try:
             await interpreter.ready
         except BaseException:
             self._discard(interpreter)
             raise
         return interpreter
+
+    async def _fork_processes(self) -> Forked:
+        while True:
+            await self._started.wait()
+            zygote = self._started_zygote()
+            try:
+                return await zygote.fork()
+            except ZygoteLost as error:
+                if not zygote.lost.done():
+                    raise InterpreterError(f"no interpreter could be forked: {error}") from error
+                if zygote is self._zygote:  # the next one is on its way
+                    self._started.clear()
 
     def _discard(self, interpreter: ChannelInterpreter) -> None:
         interpreter.kill()
