@@ -102,9 +102,8 @@ def measure_calls(
             )
         for _ in range(rounds // 5):
             began = time.perf_counter()
-            for answer in stub.RunCodeStream(streamed):
-                if answer.event.stdout:
-                    figures.add("first byte of a stream", time.perf_counter() - began)
+            came = [time.perf_counter() for a in stub.RunCodeStream(streamed) if a.event.stdout]
+            figures.add("first byte of a stream", came[0] - began)
         for _ in range(rounds // 10):
             while stub.GetServerInfo(pb.GetServerInfoRequest()).runtimes[0].pool_ready < 4:
                 pass

@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
-import threading
+import queue
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from local_server import local_server
 from rich.console import Console
+from rich.padding import Padding
 from rich.syntax import Syntax
 
-from codecontext import CodeContext, CodeContextClient, ContextExecutingError, Execution
+from codecontext import (
+    CodeContext,
+    CodeContextClient,
+    CodeContextError,
+    ContextDeletedError,
+    ContextExecutingError,
+    Execution,
+)
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).resolve().parent / "data"
 OUTPUT = Path("demo-output")
+
+LOAD = """\
+import pandas as pd
+quartet = pd.read_csv("anscombe.csv")
+quartet.shape"""
+
+STATE = """\
+points = quartet.groupby("dataset")
+points.agg(["mean", "std"]).round(2)"""
+
+LIVE = """\
+import time
+for name, group in points:
+    print(f"data set {name:3}: correlation {group.x.corr(group.y):.2f}")
+    time.sleep(0.3)"""
+
+PLOT = """\
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots(2, 2, sharex=True, sharey=True, figsize=(7, 5))
+for axis, (name, group) in zip(axes.flat, points):
+    axis.scatter(group.x, group.y)
+    axis.set_title(name)"""
+
+ERROR = """\
+def mean(column, rows):
+    return sum(column) / rows
+
+mean([7.46, 6.77, 12.74], rows=0)"""
+
+ENDLESS = """\
+print("it runs", flush=True)
+while True:
+    pass"""
 
 console = Console(highlight=False)
 
 
+def show_code(code: str) -> None:
+    """Prints code that is about to run."""
+    console.print(Padding(Syntax(code, "python", background_color="default"), (0, 2)))
+
+
 def run(client: CodeContextClient, context: CodeContext, code: str) -> Execution:
-    """Runs code, and shows it with what it writes, live, and its results."""
-    console.print(Syntax(code, "python", padding=(0, 2)))
+    """Runs code, and shows it with what it writes, while it writes, and with its results."""
+    show_code(code)
     execution = client.run_code(
         code,
         context=context,
@@ -31,75 +78,98 @@ def run(client: CodeContextClient, context: CodeContext, code: str) -> Execution
             OUTPUT.mkdir(exist_ok=True)
             picture = OUTPUT / "quartet.png"
             picture.write_bytes(result.png)
-            console.print(f"→ a plot, saved as {picture} ({len(result.png)} bytes)")
-        elif result.is_main_result:
+            console.print(f"a plot of {len(result.png)} bytes, saved as {picture}", style="green")
+        else:
             console.print(result.text, markup=False)
+            console.print(f"a result as {', '.join(result.formats())}", style="green")
     if execution.error is not None:
         console.print("\n".join(execution.error.traceback), markup=False, style="red")
-        console.print(f"→ line {execution.error.line_number} raised {execution.error.name}")
-    console.print(f"→ {execution.outcome.name}, run {execution.execution_count}\n", style="dim")
+        console.print(f"line {execution.error.line_number} raised {execution.error.name}")
+    took_ms = execution.duration.total_seconds() * 1000
+    console.print(f"→ {execution.outcome}, {took_ms:.0f} ms\n", style="dim", markup=False)
     return execution
 
 
 def title(text: str) -> None:
     """Begins a part of the demo."""
-    console.rule(text, align="left")
+    console.rule(f"[bold]{text}", align="left")
 
 
-def show_work(client: CodeContextClient, context: CodeContext) -> None:
+def show_work(client: CodeContextClient, context: CodeContext) -> list[Execution]:
     """Loads a table, looks at it, plots it, and makes a mistake."""
-    title("A table, and state that stays from run to run")
-    run(client, context, "import pandas as pd\nquartet = pd.read_csv('anscombe.csv')\nlen(quartet)")
-    run(client, context, "quartet.groupby('dataset').agg(['mean', 'std']).round(2)")
-
-    title("Output comes while the code runs")
-    loop = "import time\nfor name, group in quartet.groupby('dataset'):\n"
-    loop += "    print(name, round(group.x.corr(group.y), 3))\n    time.sleep(0.2)"
-    run(client, context, loop)
-
-    title("A plot")
-    plot = "grid = quartet.plot.scatter(x='x', y='y', c=quartet.dataset.map("
-    plot += "{'I': 0, 'II': 1, 'III': 2, 'IV': 3}), colormap='viridis')"
-    run(client, context, plot)
-
-    title("An error of the code is an answer, not a failure of the call")
-    run(client, context, "total = quartet.y.sum()\ntotal / (len(quartet) - 44)\nquartet['z']")
+    executions = []
+    for heading, code in (
+        ("A real table", LOAD),
+        ("State stays from run to run, and tables come as tables", STATE),
+        ("Output comes while the code runs", LIVE),
+        ("A plot comes as PNG", PLOT),
+        ("An error of the code is an answer, and the context lives on", ERROR),
+    ):
+        title(heading)
+        executions.append(run(client, context, code))
+    return executions
 
 
-def show_delete(client: CodeContextClient, context: CodeContext) -> None:
-    """Deletes: refused while code runs, done with force."""
-    title("Contexts, and how they end")
+def show_contexts(client: CodeContextClient) -> None:
+    """Lists the contexts that are there."""
     for each in client.list_code_contexts():
-        console.print(f"{each.id}  {each.language}  {each.state.name}  {each.execution_count} runs")
-    running = threading.Event()
-    ended: list[Execution] = []
+        runs = f"{each.execution_count} runs"
+        console.print(f"{each.id}  {each.language}  {each.state}  {runs}", markup=False)
 
-    def wait_for_ever() -> None:
-        code = "print('running')\nwhile True: pass"
-        ended.append(client.run_code(code, context=context, on_stdout=lambda text: running.set()))
 
-    thread = threading.Thread(target=wait_for_ever)
-    thread.start()
-    running.wait()
+def show_delete(client: CodeContextClient, context: CodeContext) -> Execution:
+    """Deletes: refused while code runs, and done with force."""
+    title("A delete is refused while code runs")
+    show_code(ENDLESS)
+    written: queue.Queue[str] = queue.Queue()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(
+            client.run_code, ENDLESS, context=context, timeout=60, on_stdout=written.put
+        )
+        console.print(written.get(timeout=60), end="", markup=False)
+        show_contexts(client)
+        try:
+            client.delete_code_context(context)
+        except ContextExecutingError as error:
+            show_refusal("delete", error)
+        client.delete_code_context(context, force=True)
+        ended = running.result(timeout=60)
+    console.print(f"delete with force: OK, and the run ended as {ended.outcome}")
     try:
         client.delete_code_context(context)
-    except ContextExecutingError as error:
-        console.print(f"delete while it runs: {error.code.name} {error.reason}")
-    client.delete_code_context(context, force=True)
-    thread.join()
-    console.print(f"delete with force: OK, and the run ended as {ended[0].outcome.name}")
-    console.print(f"contexts left: {len(list(client.list_code_contexts()))}")
+    except ContextDeletedError as error:
+        show_refusal("delete once more", error)
+    return ended
+
+
+def show_refusal(what: str, error: CodeContextError) -> None:
+    """Shows how a call was refused."""
+    console.print(f"{what}: {error.code.name}, {error.reason}", markup=False)
 
 
 def main() -> None:
     """Shows the main job."""
     with local_server() as target, CodeContextClient(target) as client:
         info = client.get_server_info()
-        console.print(f"codecontext {info.version} on {target}, Python {info.runtimes[0].version}")
-        context = client.create_code_context(cwd=str(DATA.resolve()))
-        show_work(client, context)
-        show_delete(client, context)
-    console.print("the server has ended, and nothing is left running")
+        python = info.runtimes[0]
+        console.print(f"codecontext {info.version} on {target}, Python {python.version}\n")
+        idle = client.create_code_context(labels={"demo": "idle"})
+        context = client.create_code_context(cwd=str(DATA), labels={"demo": "work"})
+        executions = show_work(client, context)
+
+        title("Contexts are listed until they are deleted")
+        show_contexts(client)
+        client.delete_code_context(idle)
+        console.print(f"delete {idle.id}: OK\n", markup=False)
+
+        executions.append(show_delete(client, context))
+        left = len(list(client.list_code_contexts()))
+    console.print()
+    title("Summary")
+    outcomes = ", ".join(execution.outcome for execution in executions)
+    console.print(f"{len(executions)} runs: {outcomes}")
+    console.print(f"contexts left: {left}; the server has ended, and nothing is left running")
+    console.print(f"the plot: {OUTPUT / 'quartet.png'}", markup=False)
 
 
 if __name__ == "__main__":

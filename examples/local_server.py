@@ -20,7 +20,7 @@ def local_server(*flags: str) -> Iterator[str]:
         Where it listens.
 
     Raises:
-        RuntimeError: It did not start.
+        RuntimeError: It did not start, or could not end all that it had started.
     """
     command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(
@@ -31,6 +31,8 @@ def local_server(*flags: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the server ended with status {process.returncode}")
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -1,79 +1,121 @@
-"""Real grpcurl, by reflection alone: the README's lines, and the details of an error."""
+"""Real grpcurl, by reflection alone: the README's lines as they stand there."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shlex
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.servers import ServerProcess
 
-ROOT = Path(__file__).parents[2]
-GRPCURL = ROOT / ".tools" / "bin" / "grpcurl"
+README = Path(__file__).parents[2] / "README.md"
+README_TARGET = "127.0.0.1:50051"
 
-pytestmark = pytest.mark.skipif(
-    not GRPCURL.exists() and shutil.which("go") is None and "CI" not in os.environ,
-    reason="Go is missing, which grpcurl is built with",
-)
+
+def readme_lines() -> list[list[str]]:
+    """Returns the arguments of the README's grpcurl commands, without their comments."""
+    lines = re.findall(r"^grpcurl .*$", README.read_text(), re.MULTILINE)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+class Answers:
+    """What the README's lines were answered, by the last word of each line."""
+
+    def __init__(self, grpcurl: Path, target: str) -> None:
+        """Runs them all, in their order; the context that one creates is the others' CONTEXT_ID."""
+        self._given: list[tuple[str, subprocess.CompletedProcess[str]]] = []
+        context_id = ""
+        for line in readme_lines():
+            assert README_TARGET in line
+            arguments = [
+                target if word == README_TARGET else word.replace("CONTEXT_ID", context_id)
+                for word in line
+            ]
+            done = subprocess.run(
+                [grpcurl, *arguments], capture_output=True, text=True, timeout=60, check=False
+            )
+            name = "describe" if "describe" in line else line[-1].rpartition("/")[2]
+            self._given.append((name, done))
+            if name == "CreateCodeContext":
+                context_id = json.loads(done.stdout)["context"]["id"]
+        self.context_id = context_id
+
+    def of(self, name: str, number: int = 0) -> subprocess.CompletedProcess[str]:
+        """Returns the answer to the first line of a name, or to a later one."""
+        return [done for given, done in self._given if given == name][number]
+
+    def text(self, name: str) -> str:
+        """Returns what the first line of a name wrote; it must have succeeded."""
+        done = self.of(name)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server for grpcurl."""
-    with ServerProcess(tmp_path_factory.mktemp("state"), "--pool-size", "1") as each:
-        yield each
+def answers(grpcurl: Path, server: ServerProcess) -> Answers:
+    """The answers to the README's lines."""
+    return Answers(grpcurl, server.target)
 
 
-def readme_lines(server: ServerProcess) -> list[list[str]]:
-    """Returns the README's grpcurl commands, for the server of the test."""
-    lines = re.findall(r"^grpcurl .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    return [shlex.split(line.replace("127.0.0.1:50051", server.target)) for line in lines]
+def messages(text: str) -> list[dict[str, Any]]:
+    """Splits the messages of a stream, which grpcurl prints one after another."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.lstrip():
+        message, end = decoder.raw_decode(text)
+        found.append(message)
+        text = text[end:]
+    return found
 
 
-def grpcurl(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs grpcurl."""
-    return subprocess.run(
-        [str(GRPCURL), *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+def test_list_and_describe(answers: Answers) -> None:
+    """Reflection names every service, and shows every call of one with its comments' types."""
+    services = answers.text("list").split()
+    assert {
+        "codecontext.v1.CodeContextService",
+        "codecontext.v1.FileService",
+        "codecontext.v1.SandboxService",
+        "grpc.health.v1.Health",
+    } <= set(services)
+    description = answers.text("describe")
+    for call in ("CreateCodeContext", "ListCodeContexts", "RunCode", "DeleteCodeContext"):
+        assert f"rpc {call} (" in description
+    assert "returns ( stream .codecontext.v1.RunCodeStreamResponse )" in description
 
 
-def test_the_readme_lines_run(server: ServerProcess) -> None:
-    """The README's lines list, describe, create, run, stream and delete."""
-    answers: list[str] = []
-    context_id = ""
-    for line in readme_lines(server):
-        done = grpcurl([part.replace("CONTEXT_ID", context_id) for part in line[1:]])
-        assert done.returncode == 0, done.stderr
-        answers.append(done.stdout)
-        if line[-1].endswith("CreateCodeContext"):
-            context_id = json.loads(done.stdout)["context"]["id"]
-    services, description, created, ran, streamed, deleted = answers
-    assert "codecontext.v1.CodeContextService" in services.split()
-    assert "rpc DeleteCodeContext" in description
-    assert json.loads(created)["context"]["state"] == "CODE_CONTEXT_STATE_IDLE"
-    execution: dict[str, Any] = json.loads(ran)["execution"]
-    assert execution["results"][0]["parts"][0] == {"mime_type": "text/plain", "text": "2"}
+def test_create_and_run(answers: Answers) -> None:
+    """A context is created ready, and a run in it gives its value, its output and its outcome."""
+    context = json.loads(answers.text("CreateCodeContext"))["context"]
+    assert (context["language"], context["state"]) == ("python", "CODE_CONTEXT_STATE_IDLE")
+    execution = json.loads(answers.text("RunCode"))["execution"]
+    assert execution["context_id"] == answers.context_id
     assert execution["outcome"] == "EXECUTION_OUTCOME_SUCCEEDED"
-    assert base64.b64encode(b"42\n").decode() in streamed
-    assert "EXECUTION_OUTCOME_SUCCEEDED" in streamed
-    assert json.loads(deleted) == {}
+    assert execution["results"][0]["parts"][0] == {"mime_type": "text/plain", "text": "2"}
 
 
-def test_the_details_of_an_error_are_seen(server: ServerProcess) -> None:
-    """A failed delete shows its status and the reason in its ErrorInfo."""
-    method = "codecontext.v1.CodeContextService/DeleteCodeContext"
-    request = '{"context_id": "invalid-id"}'
-    done = grpcurl(["-plaintext", "-format-error", "-d", request, server.target, method])
-    assert done.returncode != 0
-    error = json.loads(done.stderr)
+def test_stream(answers: Answers) -> None:
+    """A streamed run gives its events in order, `completed` the last."""
+    events = [message["event"] for message in messages(answers.text("RunCodeStream"))]
+    assert [int(event["sequence"]) for event in events] == list(range(1, len(events) + 1))
+    assert events[0]["started"] == {"execution_count": "2"}
+    stdout = b"".join(base64.b64decode(event.get("stdout", "")) for event in events)
+    assert stdout == b"42\n"
+    assert events[-1]["completed"]["outcome"] == "EXECUTION_OUTCOME_SUCCEEDED"
+
+
+def test_delete_and_the_details_of_its_error(answers: Answers) -> None:
+    """A delete succeeds once; the next one says in its details that the context was deleted, and when."""
+    assert json.loads(answers.text("DeleteCodeContext")) == {}
+    refused = answers.of("DeleteCodeContext", 1)
+    assert refused.returncode == 64 + 5, refused.stdout  # grpcurl's exit status for NOT_FOUND
+    error = json.loads(refused.stderr)
     assert error["code"] == 5
-    assert error["details"][0]["reason"] == "CONTEXT_NOT_FOUND"
-    assert error["details"][0]["domain"] == "codecontext.v1"
+    (info,) = error["details"]
+    assert info["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert (info["reason"], info["domain"]) == ("CONTEXT_DELETED", "codecontext.v1")
+    assert info["metadata"]["context_id"] == answers.context_id
+    assert info["metadata"]["delete_time"]

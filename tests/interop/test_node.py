@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import google.rpc.status_pb2
 import pytest
 from support.servers import ServerProcess
 
-ROOT = Path(__file__).parents[2]
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None and "CI" not in os.environ, reason="Node is missing"
-)
+PROTOS = Path(__file__).parents[2] / "protos"
+GOOGLE_PROTOS = Path(google.rpc.status_pb2.__file__).parents[2]
 
 
-def test_node_does_the_main_job(tmp_path: Path) -> None:
-    """A Node client creates, runs, streams and deletes, and sees the reason of an error."""
-    with ServerProcess(tmp_path, "--pool-size", "1") as server:
-        done = subprocess.run(
-            ["node", "client.mjs", server.target, str(ROOT / "protos")],
-            cwd=ROOT / "tests" / "interop" / "node",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+@pytest.fixture(scope="module")
+def seen(node_client: list[str], server: ServerProcess) -> dict[str, Any]:
+    """What the Node client saw."""
+    command = [*node_client, server.target, str(PROTOS), str(GOOGLE_PROTOS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_create_and_run(seen: dict[str, Any]) -> None:
+    """A Node client creates a context, and its run has output, value and outcome."""
     assert seen["state"] == "CODE_CONTEXT_STATE_IDLE"
     assert (seen["stdout"], seen["result"]) == ("hi\n", "42")
+    assert seen["outcome"] == "EXECUTION_OUTCOME_SUCCEEDED"
+
+
+def test_stream(seen: dict[str, Any]) -> None:
+    """A streamed run has the state of the run before, and an error of the code is an event."""
     assert seen["events"] == ["started", "stdout", "error", "completed"]
-    assert (seen["code"], seen["reason"]) == (5, "CONTEXT_DELETED")
+    assert seen["streamed"] == "41\n"
+    assert seen["error"] == {"name": "ZeroDivisionError", "line_number": 2}
+
+
+def test_the_details_of_errors(seen: dict[str, Any]) -> None:
+    """A delete is refused while code runs and after the delete, each with its reason."""
+    executing, deleted = seen["refused"]
+    assert (executing["code"], executing["reason"]) == (9, "CONTEXT_EXECUTING")
+    assert executing["metadata"] == {
+        "context_id": seen["context_id"],
+        "execution_id": seen["execution_id"],
+    }
+    assert (deleted["code"], deleted["reason"]) == (5, "CONTEXT_DELETED")
+    assert {each["domain"] for each in seen["refused"]} == {"codecontext.v1"}
+
+
+def test_a_forced_delete_ends_the_run(seen: dict[str, Any]) -> None:
+    """A forced delete succeeds, and the run that it ended says so."""
+    assert seen["forced"] == "EXECUTION_OUTCOME_CONTEXT_DELETED"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,32 +18,41 @@ import psutil
 START_TIMEOUT_S = 60
 
 
+def serve_command(folder: Path, *flags: str) -> list[str]:
+    """Returns the command of a server with its state below a folder, on a free port by default."""
+    command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--state-dir", str(folder)]
+    if "--listen" not in flags:
+        command += ["--listen", "127.0.0.1:0"]
+    return [*command, "--log-format", "json", *flags]
+
+
 class ServerProcess:
     """A `codecontext serve` on a free port of loopback."""
 
-    def __init__(self, folder: Path, *flags: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *flags: str,
+        env: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         """Starts the server and waits until it is SERVING.
 
         Args:
             folder: Where its state goes.
             *flags: More flags for it.
             env: Its environment, by default this process's own.
+            prefix: What its command begins with: a program that makes itself the server.
         """
-        command = [
-            sys.executable,
-            "-m",
-            "codecontext_service.cli",
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-        ]
-        command += ["--state-dir", str(folder), "--log-format", "json", *flags]
         self.flags = flags
         """The flags that it was started with, beside those of every server."""
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env, text=True)
+        self.process = subprocess.Popen(
+            [*prefix, *serve_command(folder, *flags)], stderr=subprocess.PIPE, env=env, text=True
+        )
         self.log: list[dict[str, Any]] = []
         """The lines of its log, as they come."""
         self.log_text = ""
+        self._lines = threading.Condition()
         self._serving = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -58,14 +68,38 @@ class ServerProcess:
     def _read_log(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.log_text += line
-            try:
-                self.log.append(json.loads(line))
-            except ValueError:
-                continue
+            with self._lines:
+                self.log_text += line
+                try:
+                    self.log.append(json.loads(line))
+                except ValueError:
+                    continue
+                finally:
+                    self._lines.notify_all()
             if self._addresses():
                 self._serving.set()
         self._serving.set()
+
+    def wait_for_log(self, message: str, **fields: str) -> dict[str, Any]:
+        """Waits for a line of its log.
+
+        Args:
+            message: The line's message.
+            **fields: More fields that it must have.
+
+        Returns:
+            The first such line.
+        """
+        wanted = {"message": message, **fields}
+
+        def find() -> dict[str, Any] | None:
+            return next((line for line in self.log if wanted.items() <= line.items()), None)
+
+        with self._lines:
+            assert self._lines.wait_for(find, START_TIMEOUT_S), self.log_text
+            line = find()
+        assert line is not None
+        return line
 
     @property
     def pid(self) -> int:

@@ -59,7 +59,6 @@ class Keeper:
         self._launcher = launcher
         self._pid = pid
         self._pidfd = pidfd
-        self._killed = False
         loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = loop.create_future()
         """Done once the keeper is reaped, and with it every process that it held is gone."""
@@ -88,10 +87,12 @@ class Keeper:
         """Ends every process of the context; `gone` tells when it is done. May be repeated."""
         if self.gone.done():
             return
-        self._killed = True
         with contextlib.suppress(ProcessLookupError):
             if self._launcher.pid_namespaces:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                # It would be killed next; so both give back their memory at the same time.
+                if self.interpreter_pidfd >= 0:
+                    signal.pidfd_send_signal(self.interpreter_pidfd, signal.SIGKILL)
             else:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
                 with contextlib.suppress(OSError):

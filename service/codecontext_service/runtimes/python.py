@@ -16,6 +16,9 @@ from .interpreter import ChannelInterpreter
 
 logger = logging.getLogger(__name__)
 
+_REFILL_DELAY_S = 0.02
+"""How long a refill waits, so that it takes no processor from the create that caused it."""
+
 _RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -171,3 +174,4 @@ class PythonRuntime:
                     )
                     await asyncio.sleep(_RESTART_DELAYS_S[-1])
             await self._wanted.wait()
+            await asyncio.sleep(_REFILL_DELAY_S)

@@ -68,11 +68,22 @@ class Sandboxes:
         if sandbox.contexts == 1:
             del self._sandboxes[sandbox.id]
             try:
-                await asyncio.to_thread(_remove, sandbox.folder)
+                if not _remove_empty(sandbox):
+                    await asyncio.to_thread(_remove, sandbox.folder)
             except OSError:
                 self._sandboxes[sandbox.id] = sandbox
                 raise
         sandbox.contexts -= 1
+
+
+def _remove_empty(sandbox: Sandbox) -> bool:
+    """Removes a sandbox's folder if nothing was ever written, which a thread would only slow down."""
+    try:
+        sandbox.workspace.rmdir()
+        sandbox.folder.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _remove(folder: Path) -> None:
