@@ -61,6 +61,8 @@ class ChannelInterpreter:
         self._text: list[bytes] = []
         self._text_size = 0
         self._text_is_stderr = False
+        self._begun = False
+        self._interrupt_wanted = False
         self._failure: str | None = None
         self._configured: asyncio.Future[dict[str, str]] | None = None
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -102,6 +104,7 @@ class ChannelInterpreter:
         self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool
     ) -> None:
         """Begins a run."""
+        self._begun = self._interrupt_wanted = False
         message = {
             "code": code,
             "env": dict(env),
@@ -118,7 +121,10 @@ class ChannelInterpreter:
 
     def interrupt(self) -> None:
         """Asks the run to stop."""
-        self._keeper.interrupt()
+        if self._begun:
+            self._keeper.interrupt()
+        else:  # the interpreter would not know which run is meant
+            self._interrupt_wanted = True
 
     def pause(self) -> None:
         """Stops reading what it writes, so that it must wait."""
@@ -204,8 +210,13 @@ class ChannelInterpreter:
             self._add_text(kind == channel.STDERR, content)
             return
         self._flush_text()
-        if kind == channel.FINISHED:
+        if kind == channel.BEGUN:
+            self._begun = True
+            if self._interrupt_wanted:
+                self.interrupt()
+        elif kind == channel.FINISHED:
             finished = decode_finished(content)
+            self._begun = self._interrupt_wanted = False
             self._drain_pipes()
             self.listener.on_finished(finished)
         elif kind == channel.READY:

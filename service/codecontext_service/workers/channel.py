@@ -8,7 +8,8 @@ bytes), so that messages of several threads may mix.
 
 From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `QUERY`, all JSON.
 From the interpreter: `READY`, `CONFIGURED`, `REPLY`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, all
-JSON; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
+JSON; `BEGUN`, empty, when an interrupt would find
+the run; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ READY, CONFIGURED, REPLY, FINISHED, ERROR, INPUT_REQUEST, CLEAR = (
     b"I",
     b"L",
 )
-STDOUT, STDERR, DISPLAY = b"O", b"T", b"D"
+BEGUN, STDOUT, STDERR, DISPLAY = b"B", b"O", b"T", b"D"
 
 
 class ProtocolError(Exception):

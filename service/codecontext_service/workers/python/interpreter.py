@@ -19,6 +19,7 @@ from IPython.core.error import StdinNotImplementedError
 
 from codecontext_service.workers import syscalls
 from codecontext_service.workers.channel import (
+    BEGUN,
     CONFIGURE,
     CONFIGURED,
     ERROR,
@@ -158,6 +159,7 @@ class Interpreter:
     def _run_cell(self, code: str) -> BaseException | None:
         try:
             self._running = True
+            self._channel.send(BEGUN, b"")  # from here on an interrupt finds the run
             result = self._shell.run_cell(code, store_history=True)
         finally:
             self._running = False
