@@ -139,7 +139,7 @@ def test_force_ends_what_runs_and_what_waits(client: CodeContextClient) -> None:
         assert queued.result(60).outcome is Outcome.NOT_STARTED
     ended = wait()
     assert (ended.outcome, ended.state_kept) == (Outcome.CONTEXT_DELETED, False)
-    assert ended.stdout == "began\n"
+    assert ended.stdout.strip() == "began"
 
 
 def test_of_two_deletes_one_wins(client: CodeContextClient) -> None:
