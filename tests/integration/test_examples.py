@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,24 +11,48 @@ from pathlib import Path
 import pytest
 from support.servers import ServerProcess
 
+from codecontext import CodeContextClient
+
 ROOT = Path(__file__).parents[2]
 
 
+_WITH_REAPER = """
+import subprocess, sys
+import psutil
+from codecontext_service.workers.syscalls import become_subreaper
+become_subreaper()
+status = subprocess.run(sys.argv[1:], check=False).returncode
+left = psutil.Process().children(recursive=True)
+sys.exit(f"left running: {left}" if left else status)
+"""
+"""A program that runs another one, whose orphans come to it, and fails if any are left."""
+
+
 def test_the_demo_runs(tmp_path: Path) -> None:
-    """`make demo` shows the main job, saves a plot, and ends well."""
+    """`make demo` shows the main job, saves a plot, and leaves no process and no state behind."""
     demo = ROOT / "examples" / "demo.py"
-    shown = subprocess.run(
-        [sys.executable, str(demo)],
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_REAPER, sys.executable, str(demo)],
         cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "100"},
         capture_output=True,
         text=True,
-        check=True,
         timeout=100,
+        check=False,
     )
-    assert "FAILED_PRECONDITION CONTEXT_EXECUTING" in shown.stdout
-    assert "the run ended as CONTEXT_DELETED" in shown.stdout
-    assert "contexts left: 0" in shown.stdout
-    assert (tmp_path / "demo-output" / "quartet.png").read_bytes().startswith(b"\x89PNG")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (
+        "data set IV : correlation 0.82",
+        "line 2 raised ZeroDivisionError",
+        "delete: FAILED_PRECONDITION, CONTEXT_EXECUTING",
+        "delete with force: OK, and the run ended as CONTEXT_DELETED",
+        "delete once more: NOT_FOUND, CONTEXT_DELETED",
+        "6 runs: SUCCEEDED, SUCCEEDED, SUCCEEDED, SUCCEEDED, RAISED, CONTEXT_DELETED",
+        "contexts left: 0; the server has ended, and nothing is left running",
+    ):
+        assert line in done.stdout.splitlines()
+    assert (tmp_path / "demo-output" / "quartet.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert not list(tmp_path.glob("codecontext-*/host-*"))
 
 
 @pytest.mark.parametrize(
@@ -41,9 +66,32 @@ def test_an_example_runs(server: ServerProcess, name: str, shown: str) -> None:
     assert shown in done.stdout
 
 
-def test_the_readme_code_runs(server: ServerProcess) -> None:
-    """The README's Python runs as it stands there."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    command = [sys.executable, "-c", code.replace("127.0.0.1:50051", server.target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    assert done.stdout.startswith("SUCCEEDED\n3\n")
+def readme_code() -> list[str]:
+    """Returns the README's pieces of Python."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, r"SUCCEEDED\n3\n\n<div>.*</div>\n"), (1, r"1 started\n(\d+ stdout\n)+\d+ completed\n")],
+)
+def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) -> None:
+    """The README's Python runs as it stands there, and leaves no context."""
+    before = context_ids(server)
+    code = readme_code()[number].replace("127.0.0.1:50051", server.target)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+    )
+    assert re.fullmatch(shown, done.stdout, re.DOTALL), done.stdout
+    assert context_ids(server) == before
+
+
+def test_all_of_the_readme_code_is_run() -> None:
+    """Each piece of Python in the README has its test."""
+    assert len(readme_code()) == 2
+
+
+def context_ids(server: ServerProcess) -> set[str]:
+    """Returns the ids of the contexts that are there."""
+    with CodeContextClient(server.target) as client:
+        return {context.id for context in client.list_code_contexts()}

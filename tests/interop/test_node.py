@@ -34,7 +34,8 @@ def test_create_and_run(seen: dict[str, Any]) -> None:
 
 def test_stream(seen: dict[str, Any]) -> None:
     """A streamed run has the state of the run before, and an error of the code is an event."""
-    assert seen["events"] == ["started", "stdout", "error", "completed"]
+    # A chunk may be cut anywhere: standard output comes in one event or more.
+    assert list(dict.fromkeys(seen["events"])) == ["started", "stdout", "error", "completed"]
     assert seen["streamed"] == "41\n"
     assert seen["error"] == {"name": "ZeroDivisionError", "line_number": 2}
 

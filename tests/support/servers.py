@@ -123,8 +123,13 @@ class ServerProcess:
 
     @property
     def zygote(self) -> psutil.Process:
-        """The zygote of its only runtime: the process that all others of its command descend from."""
-        return self.workers("zygote")[0]
+        """The zygote of its only runtime. What it forks has its command, but a session of its own."""
+        launchers = {launcher.pid for launcher in self.workers("launcher")}
+        return next(
+            process
+            for process in self.workers("zygote")
+            if process.ppid() in launchers and os.getsid(process.pid) != process.pid
+        )
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to the server."""
