@@ -1,14 +1,28 @@
-"""The floor: a server of the same stack that does nothing. Prints its address."""
+"""The floor: a server of the same stack that does nothing. Prints its address, and ends with its input."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import uvloop
 
 SERVICE = "benchmark.Floor"
-CHUNK = bytes(64 * 1024)
+
+# The options of `codecontext_service.server.app`.
+OPTIONS = [
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]
 
 
 async def empty(request: bytes, context: object) -> bytes:
@@ -17,15 +31,17 @@ async def empty(request: bytes, context: object) -> bytes:
 
 
 async def stream(request: bytes, context: object) -> AsyncIterator[bytes]:
-    """Sends as many chunks of 64 KiB as the request says."""
-    for _ in range(int(request)):
-        yield CHUNK
+    """Sends messages; the request says how many, and of how many bytes."""
+    count, size = map(int, request.split())
+    message = bytes(size)
+    for _ in range(count):
+        yield message
 
 
 async def main() -> None:
-    """Serves until it is killed."""
-    server = grpc.aio.server()
-    handlers = {
+    """Serves until standard input ends."""
+    server = grpc.aio.server(options=OPTIONS)
+    handlers: dict[str, Any] = {
         "Empty": grpc.unary_unary_rpc_method_handler(empty),
         "Stream": grpc.unary_stream_rpc_method_handler(stream),
     }
@@ -33,7 +49,8 @@ async def main() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
-    await server.wait_for_termination()
+    await asyncio.to_thread(sys.stdin.read)
+    await server.stop(0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The floor of a create: a bare fork of a process that has loaded what the zygote has. Prints seconds."""
+"""The floor of a create: a bare fork of a process that has loaded what the zygote has loaded.
+
+Prints a line once it is ready; then, for each number that it reads, the seconds of so many forks.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,12 @@ import os
 import sys
 import time
 
-import matplotlib.pyplot
-import numpy
-import pandas
-from IPython.core.interactiveshell import InteractiveShell
-
-LOADED = (matplotlib.pyplot, numpy, pandas, InteractiveShell)
+from codecontext_service.config import RuntimeConfig
+from codecontext_service.workers.python.interpreter import Interpreter
 
 
 def fork_once() -> float:
-    """Returns the time from before a fork to the child's first byte."""
+    """Returns the time from before a fork to the child's first byte; the child is reaped after that."""
     read, write = os.pipe()
     began = time.perf_counter()
     pid = os.fork()
@@ -32,8 +31,15 @@ def fork_once() -> float:
     return elapsed
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Forks as often as it is told to, until standard input ends."""
+    loaded = Interpreter(list(RuntimeConfig().preload))
     gc.collect()
     gc.freeze()
+    print(json.dumps({"missing": loaded.missing}), flush=True)
     for line in sys.stdin:
         print(json.dumps([fork_once() for _ in range(int(line))]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

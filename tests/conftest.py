@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from support.servers import ServerProcess
+from support.stubs import connected
 
 from codecontext import CodeContext, CodeContextClient
+from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def client(server: ServerProcess) -> Iterator[CodeContextClient]:
     """A client of the shared server."""
     with CodeContextClient(server.target) as each:
+        yield each
+
+
+@pytest.fixture(scope="session")
+def stub(server: ServerProcess) -> Iterator[CodeContextServiceStub]:
+    """A raw stub of the shared server."""
+    with connected(server.target) as each:
         yield each
 
 

@@ -393,6 +393,8 @@ def test_a_caller_that_went_away_is_owed_the_ok(
         until(lambda: state_of(client, context) is ContextState.DELETING)
         leaving.close()
         assert call.result() != "OK"
+        # By the end of this one the server has long heard that the first has gone.
+        assert answer_of(client.delete_code_context, context, deadline=1) == "CONTEXT_UNREACHABLE"
     until(lambda: not listed(client, context))
     client.delete_code_context(context)
     assert answer_of(client.delete_code_context, context) == "CONTEXT_DELETED"

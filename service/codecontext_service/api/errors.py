@@ -6,7 +6,7 @@ import functools
 import logging
 import secrets
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -19,6 +19,10 @@ from codecontext_service.domain import errors
 logger = logging.getLogger(__name__)
 
 DOMAIN = "codecontext.v1"
+
+# A status travels in trailers, of which gRPC takes 8 KiB: a larger one would arrive as another error.
+_MAX_TEXT_BYTES = 400
+_MAX_VIOLATIONS_BYTES = 3000
 
 _CODES: tuple[tuple[type[errors.ServiceError], int], ...] = (
     (errors.InvalidArgument, code_pb2.INVALID_ARGUMENT),
@@ -35,21 +39,46 @@ _Response = TypeVar("_Response")
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
+def _cut(text: str, max_bytes: int = _MAX_TEXT_BYTES) -> str:
+    """Cuts a text that may hold what the caller sent."""
+    content = text.encode("utf-8", "replace")
+    if len(content) <= max_bytes:
+        return content.decode()
+    return content[:max_bytes].decode("utf-8", "ignore") + "…"
+
+
+def _violations(
+    violations: Sequence[errors.FieldViolation],
+) -> Iterator[error_details_pb2.BadRequest.FieldViolation]:
+    """Names each field that is wrong; the last one says how many more there are, if they are too many."""
+    size = 0
+    for number, violation in enumerate(violations):
+        named = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(violation.field), description=_cut(violation.description)
+        )
+        size += named.ByteSize()
+        if size > _MAX_VIOLATIONS_BYTES:
+            more = f"and {len(violations) - number} more are wrong"
+            yield error_details_pb2.BadRequest.FieldViolation(field=named.field, description=more)
+            return
+        yield named
+
+
 def to_status(error: errors.ServiceError) -> status_pb2.Status:
     """Turns an error into a status with its details."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), code_pb2.INTERNAL)
     details: list[Any] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+        error_details_pb2.ErrorInfo(
+            reason=error.reason,
+            domain=DOMAIN,
+            metadata={key: _cut(value, 200) for key, value in error.metadata.items()},
+        )
     ]
     if isinstance(error, errors.InvalidArgument):
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=violations))
+        details.append(error_details_pb2.BadRequest(field_violations=_violations(error.violations)))
     if isinstance(error, errors.QuotaExceeded):
         violation = error_details_pb2.QuotaFailure.Violation(
-            subject=error.subject, description=error.message
+            subject=error.subject, description=_cut(error.message)
         )
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.retry_after_s is not None:
@@ -61,7 +90,7 @@ def to_status(error: errors.ServiceError) -> status_pb2.Status:
         any_detail = any_pb2.Any()
         any_detail.Pack(detail)
         packed.append(any_detail)
-    return status_pb2.Status(code=code, message=error.message, details=packed)
+    return status_pb2.Status(code=code, message=_cut(error.message), details=packed)
 
 
 async def abort(context: _Context, error: Exception, method: str) -> None:

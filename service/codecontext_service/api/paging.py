@@ -45,10 +45,11 @@ def read_token(checks: Checks, request: Message, token: str) -> int:
     if not token:
         return 0
     try:
-        after, digest = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, TypeError):
+        content = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        after, digest = json.loads(content)
+    except (ValueError, TypeError, RecursionError):
         after, digest = None, ""
-    if not isinstance(after, int):
+    if type(after) is not int:
         checks.wrong("page_token", "was not returned by this call: begin without one")
         return 0
     if digest != _digest(request):

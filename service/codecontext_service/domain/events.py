@@ -57,8 +57,11 @@ class MimePart:
 
     @property
     def size(self) -> int:
-        """Its content's size in bytes, about (text counts four bytes a character at most)."""
-        return len(self.data) if self.data is not None else len(self.text or "")
+        """Its content's size in bytes."""
+        if self.data is not None:
+            return len(self.data)
+        text = self.text or ""
+        return len(text) if text.isascii() else len(text.encode())
 
 
 @dataclass(slots=True)
@@ -67,6 +70,8 @@ class Display:
 
     parts: list[MimePart]
     metadata: dict[str, Any] = field(default_factory=dict)
+    metadata_size: int = 0
+    """The metadata's size in bytes, as JSON."""
     is_main_result: bool = False
     display_id: str = ""
     update: bool = False

@@ -19,6 +19,9 @@ from codecontext_service.domain.events import (
 _PART_COST = 256
 """What a part or an event counts beyond its content, in bytes."""
 
+_LINE_COST = 8
+"""What a line of a traceback counts beyond its text, in bytes."""
+
 
 @dataclass
 class Gathered:
@@ -54,8 +57,9 @@ class Gathered:
                     self._cut.events += 1
                     self._cut.bytes += len(data) - room
                     data = data[:room]
-                self._size += len(data)
-                (self.stderr if stderr else self.stdout).append(data)
+                if data:
+                    self._size += len(data)
+                    (self.stderr if stderr else self.stdout).append(data)
             case Display():
                 self._continued.append(event)
                 if not event.continued:
@@ -72,19 +76,18 @@ class Gathered:
 
     def _add_display(self, display: Display) -> None:
         parts = []
+        beside = display.metadata_size + len(display.display_id) + _PART_COST
         for part in display.parts:
-            size = (
-                part.size * (1 if part.data is not None or (part.text or "").isascii() else 4)
-                + _PART_COST
-            )
-            if self._size + size > self.max_bytes:
+            size = part.size + len(part.mime_type) + _PART_COST
+            if self._size + beside + size > self.max_bytes:
                 self._cut.bytes += part.size
                 continue
             self._size += size
             parts.append(part)
         if len(parts) < len(display.parts):
             self._cut.events += 1
-        if parts or not display.parts:
+        if parts:
+            self._size += beside
             self.results.append(replace(display, parts=parts, continued=False))
 
     def _fit_error(self, error: Error) -> Error:
@@ -93,17 +96,34 @@ class Gathered:
 
 
 def cut_error(error: Error, max_bytes: int) -> Error:
-    """Cuts an error's text and the middle of its traceback to a size."""
-    value = error.value if len(error.value) <= max_bytes else error.value[:max_bytes] + "…"
-    lines = [line[:max_bytes] for line in error.traceback]
-    while len(lines) > 2 and sum(map(len, lines)) > max_bytes:
-        middle = len(lines) // 2
-        keep = max(1, len(lines) // 4)
-        lines = [*lines[:keep], "…", *lines[max(middle, len(lines) - keep) :]]
-        if len(lines) <= 3:
-            lines = [line[: max_bytes // 3] for line in lines]
-            break
-    return replace(error, value=value, traceback=lines)
+    """Cuts an error's text, and the middle of its traceback, to a size in bytes each."""
+    return replace(
+        error,
+        value=_cut(error.value, max_bytes),
+        traceback=_cut_middle(error.traceback, max_bytes),
+    )
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    content = text.encode()
+    return (
+        text if len(content) <= max_bytes else content[:max_bytes].decode("utf-8", "ignore") + "…"
+    )
+
+
+def _cut_middle(lines: list[str], max_bytes: int) -> list[str]:
+    sizes = [len(line.encode()) + _LINE_COST for line in lines]
+    if sum(sizes) <= max_bytes:
+        return lines
+    head, tail, room = 0, len(lines), max_bytes // 2
+    while head < tail and sizes[head] <= room:
+        room -= sizes[head]
+        head += 1
+    room = max_bytes // 2
+    while tail > head and sizes[tail - 1] <= room:
+        room -= sizes[tail - 1]
+        tail -= 1
+    return [*lines[:head], "…", *lines[tail:]]
 
 
 def _join(displays: list[Display]) -> Display:

@@ -56,7 +56,8 @@ def size_of(event: Event) -> int:
         case Stream():
             return len(event.data)
         case Display():
-            return sum(part.size for part in event.parts)
+            parts = sum(part.size + len(part.mime_type) for part in event.parts)
+            return parts + event.metadata_size
         case Error():
             return len(event.value) + sum(map(len, event.traceback))
         case InputRequested():
@@ -72,16 +73,23 @@ def pieces(display: Display) -> Iterator[Display]:
         return
     split: list[MimePart] = []
     for part in display.parts:
-        # Characters are cut at a quarter, so that their encoding never exceeds a piece.
+        # A character has four bytes at most, so that a text's encoding never exceeds a piece.
         step = PIECE if part.data is not None else PIECE // 4
-        for at in range(0, part.size or 1, step):
+        length = len(part.data if part.data is not None else part.text or "")
+        for at in range(0, length or 1, step):
             if part.data is not None:
                 split.append(MimePart(part.mime_type, data=part.data[at : at + step]))
             else:
                 split.append(MimePart(part.mime_type, text=(part.text or "")[at : at + step]))
     for number, part in enumerate(split, start=1):
-        metadata = display.metadata if number == 1 else {}
-        yield replace(display, parts=[part], metadata=metadata, continued=number < len(split))
+        metadata, size = (display.metadata, display.metadata_size) if number == 1 else ({}, 0)
+        yield replace(
+            display,
+            parts=[part],
+            metadata=metadata,
+            metadata_size=size,
+            continued=number < len(split),
+        )
 
 
 class Journal:
@@ -234,7 +242,10 @@ class Reader:
     def __init__(self, journal: Journal, after_sequence: int, *, attached: bool) -> None:
         """Makes a reader; see `Journal.reader`."""
         self.sequence = after_sequence
-        self.offset = next((e.offset for e in journal.entries if e.sequence > after_sequence), 0)
+        self.offset = 0
+        if after_sequence > 0:
+            later = (entry.offset for entry in journal.entries if entry.sequence > after_sequence)
+            self.offset = next(later, journal._offset)
         self.attached = attached
         self._journal = journal
         self._wakeup: asyncio.Future[None] | None = None

@@ -149,6 +149,7 @@ class Launcher:
                 answer.set_result(message)
 
     def _on_closed(self) -> None:
+        asyncio.get_running_loop().run_in_executor(None, self._process.wait)  # nobody else reaps it
         self._exits.clear()
         error = LauncherLost(self._log.read_text(errors="replace")[-2000:].strip())
         for future in (self._ready, *self._answers.values()):

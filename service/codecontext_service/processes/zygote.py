@@ -116,7 +116,7 @@ class Keeper:
             try:
                 signal.pidfd_send_signal(self._pidfd, 0)
             except ProcessLookupError:
-                self.on_reaped(0)
+                self.on_reaped(-signal.SIGKILL)  # nobody knows how: it may have left processes
 
     def on_reaped(self, code: int) -> None:
         """Takes note that the keeper is reaped, with its exit code."""

@@ -22,10 +22,10 @@ from .base import Finished
 _KINDS = ("result", "display", "update")
 
 
-def _text(message: dict[str, Any], name: str) -> str:
+def _text(message: dict[str, Any], name: str, max_length: int = channel.MAX_JSON) -> str:
     value = message.get(name, "")
-    if not isinstance(value, str):
-        raise ProtocolError(f"{name} is no text")
+    if not isinstance(value, str) or len(value) > max_length:
+        raise ProtocolError(f"{name} is no text, or too long")
     return value.encode("utf-8", "replace").decode() if not value.isascii() else value
 
 
@@ -46,18 +46,29 @@ def decode_display(content: bytes) -> list[Event]:
         ProtocolError: It is none.
     """
     header, raw = channel.unpack_display(content)
-    parts = [
-        MimePart(mime, text=data.decode("utf-8", "replace")) if text else MimePart(mime, data=data)
-        for mime, text, data in raw
-    ]
+    if len(raw) > channel.MAX_PARTS:
+        raise ProtocolError("a display of too many parts")
+    parts = []
+    for mime, text, data in raw:
+        mime_type = _text({"mime": mime}, "mime", channel.MAX_MIME_TYPE)
+        parts.append(
+            MimePart(mime_type, text=data.decode("utf-8", "replace"))
+            if text
+            else MimePart(mime_type, data=data)
+        )
     kind, metadata = header.get("kind"), header.get("metadata", {})
     if kind not in _KINDS or not isinstance(metadata, dict):
         raise ProtocolError("a display of no known kind")
+    try:
+        size = channel.metadata_size(metadata)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
     display = Display(
         parts,
         metadata,
+        size,
         is_main_result=kind == "result",
-        display_id=_text(header, "display_id"),
+        display_id=_text(header, "display_id", channel.MAX_NAME),
         update=kind == "update",
     )
     omitted = int(_number(header, "omitted"))
@@ -79,12 +90,14 @@ def decode_event(kind: bytes, content: bytes) -> list[Event]:
             raise ProtocolError("a traceback that is no list")
         traceback = [_text({"line": line}, "line") for line in lines]
         line_number = min(int(_number(message, "line_number")), (1 << 31) - 1)
-        return [Error(_text(message, "name"), _text(message, "value"), traceback, line_number)]
+        name = _text(message, "name", channel.MAX_NAME)
+        return [Error(name, _text(message, "value"), traceback, line_number)]
     if kind == channel.CLEAR:
         return [Clear(bool(message.get("wait")))]
     if kind == channel.INPUT_REQUEST:
         number = int(_number(message, "number"))
-        return [InputRequested(_text(message, "prompt"), bool(message.get("password")), number)]
+        prompt = _text(message, "prompt", channel.MAX_CONTENT)
+        return [InputRequested(prompt, bool(message.get("password")), number)]
     raise ProtocolError("a message of no known type")
 
 

@@ -292,9 +292,10 @@ class ChannelInterpreter:
         if self._ended:
             return
         self._paused = False
-        with contextlib.suppress(OSError, ProtocolError):
-            while packet := self._channel.recv(channel.MAX_CONTENT + 3):
-                self._take(packet)
+        if self._failure is None:  # else what came after the breach is worth nothing
+            with contextlib.suppress(OSError, ProtocolError):
+                while packet := self._channel.recv(channel.MAX_CONTENT + 3):
+                    self._take(packet)
         self._flush_text()
         self._drain_pipes()
         self._ended = True

@@ -25,6 +25,18 @@ from typing import Any
 MAX_CONTENT = 64 * 1024
 """The most content that a packet may have, in bytes. A larger packet is a breach of the protocol."""
 
+MAX_JSON = 8 << 20
+"""The most bytes that a JSON message may have."""
+
+MAX_NAME = 1000
+"""The most characters of a name: of an exception's class, of a display."""
+
+MAX_PARTS, MAX_MIME_TYPE = 100, 256
+"""The most parts that a display may have, and the most characters of a MIME type."""
+
+MAX_METADATA, MAX_METADATA_DEPTH = 64 * 1024, 20
+"""The most bytes of a display's metadata as JSON, and how deep its values may be nested."""
+
 WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
 
 CONFIGURE, EXECUTE, INPUT_REPLY, QUERY = b"c", b"x", b"i", b"q"
@@ -125,8 +137,10 @@ def from_json(content: bytes) -> dict[str, Any]:
     """Decodes a JSON message.
 
     Raises:
-        ProtocolError: It is no JSON object.
+        ProtocolError: It is no JSON object, or too large.
     """
+    if len(content) > MAX_JSON:
+        raise ProtocolError("an oversized message")
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -134,6 +148,30 @@ def from_json(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError("a message that is no JSON object")
     return value
+
+
+def metadata_size(metadata: dict[str, Any]) -> int:
+    """Returns the size of a display's metadata, in bytes as JSON.
+
+    Raises:
+        ValueError: It is too large, nested too deeply, or no valid Unicode.
+    """
+    if not metadata:
+        return 0
+    level: list[Any] = [metadata]
+    for _ in range(MAX_METADATA_DEPTH):
+        level = [
+            value
+            for each in level
+            if isinstance(each, dict | list)
+            for value in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError("metadata that is nested too deeply")
+    size = len(json.dumps(metadata, ensure_ascii=False).encode())
+    if size > MAX_METADATA:
+        raise ValueError("metadata that is too large")
+    return size
 
 
 def pack_display(header: dict[str, Any], parts: Sequence[tuple[str, bool, bytes]]) -> bytes:

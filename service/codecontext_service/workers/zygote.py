@@ -100,6 +100,9 @@ def _become_context(
 
         def run_interpreter() -> None:
             os.setsid()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                # The launcher ignores them, which children inherit: theirs could not be terminated.
+                signal.signal(number, signal.SIG_DFL)
             null = os.open(os.devnull, os.O_RDONLY)
             for source, target in ((null, 0), (stdout, 1), (stderr, 2), (channel, CHANNEL_FD)):
                 os.dup2(source, target, inheritable=target <= 2)

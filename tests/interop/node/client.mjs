@@ -54,7 +54,7 @@ for await (const { event } of client.RunCodeStream({ context_id, code: "print(x)
 seen.refused = [];
 const endless = "print('begun')\nwhile True: pass";
 for await (const { event } of client.RunCodeStream({ context_id, code: endless })) {
-  if (event.stdout) {
+  if (event.stdout && !seen.execution_id) {
     seen.execution_id = event.execution_id;
     seen.refused.push(await refusal("DeleteCodeContext", { context_id }));
     await call("DeleteCodeContext", { context_id, force: true });

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import getpass
 import importlib
 import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from codecontext_service.workers.channel import (
     FINISHED,
     INPUT_REPLY,
     INPUT_REQUEST,
+    MAX_NAME,
     QUERY,
     READY,
     REPLY,
@@ -37,7 +40,13 @@ from codecontext_service.workers.channel import (
 )
 
 from .shell import Shell
-from .streams import ERRORS, OutputStream
+from .streams import ERRORS, OutputStream, clean, clean_lines
+
+_MAX_ERROR_TEXT = 256 * 1024
+"""The most characters of an error's text, and of its traceback, that are sent."""
+
+_MAX_PROMPT = 16 * 1024
+"""The most characters of a prompt that are sent."""
 
 
 class Interpreter:
@@ -52,8 +61,6 @@ class Interpreter:
         self.missing: list[str] = []
         self._channel: Channel = None  # type: ignore[assignment]
         self._pid = 0
-        self._running = False
-        self._interrupted = False
         self._allow_input = False
         self._asked = 0
         self._shell: Shell = Shell.instance()
@@ -87,7 +94,8 @@ class Interpreter:
         sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
         builtins.input = self._input
         getpass.getpass = self._getpass
-        signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(signal.SIGINT, self._shell.interrupts.on_signal)
+        os.system = _system
         os.register_at_fork(after_in_child=self._leave_channel)
         random.seed()
         if "numpy" in sys.modules:
@@ -113,11 +121,6 @@ class Interpreter:
         self._stderr.write_to_descriptor()
         self._allow_input = False
 
-    def _on_interrupt(self, number: int, frame: Any) -> None:
-        if self._running:  # else it comes too late, and must not hit what runs next
-            self._interrupted = True
-            raise KeyboardInterrupt
-
     def _configure(self, message: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(message["env"])
@@ -132,7 +135,6 @@ class Interpreter:
         before = _cpu_time()
         self._allow_input = message["allow_input"]
         self._shell.execution_count = message["execution_count"]
-        self._interrupted = False
         self._shell.shown_error = None
         self._shell.compile.cell_name = ""
         error: BaseException | None = None
@@ -150,7 +152,7 @@ class Interpreter:
         syscalls.flush_c_stdio()
         finished = {
             "raised": error is not None,
-            "interrupted": self._interrupted,
+            "interrupted": self._shell.interrupts.stopped,
             "cpu": _cpu_time() - before,
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
@@ -158,18 +160,22 @@ class Interpreter:
 
     def _run_cell(self, code: str) -> BaseException | None:
         try:
-            self._running = True
+            self._shell.interrupts.begin()
             self._channel.send(BEGUN, b"")  # from here on an interrupt finds the run
             result = self._shell.run_cell(code, store_history=True)
         finally:
-            self._running = False
+            self._shell.interrupts.end()
         error: BaseException | None = result.error_before_exec or result.error_in_exec
         return error
 
     def _finish_stray(self, error: BaseException | None) -> NoReturn:
+        status = 0 if error is None else 1
+        if isinstance(error, SystemExit):  # as in any other program
+            status = error.code & 0xFF if isinstance(error.code, int) else int(bool(error.code))
+            self._shell.shown_error = None
         self._shell.write_shown_error()
         syscalls.flush_c_stdio()
-        os._exit(0 if error is None else 1)
+        os._exit(status)
 
     def _send_error(self, error: BaseException) -> None:
         shown, self._shell.shown_error = self._shell.shown_error, None
@@ -179,8 +185,12 @@ class Interpreter:
         except BaseException:
             value = "<the text of the exception could not be made>"
         lines = shown[1] if shown is not None and shown[0] is error else [f"{name}: {value}"]
-        line_number = _line_number(error, self._shell.compile.cell_name)
-        message = {"name": name, "value": value, "traceback": lines, "line_number": line_number}
+        message = {
+            "name": clean(name, MAX_NAME),
+            "value": clean(value, _MAX_ERROR_TEXT),
+            "traceback": clean_lines(lines, _MAX_ERROR_TEXT),
+            "line_number": _line_number(error, self._shell.compile.cell_name),
+        }
         self._channel.send(ERROR, to_json(message))
 
     def _input(self, prompt: object = "", /) -> str:
@@ -197,7 +207,8 @@ class Interpreter:
                 "this run was started without allow_input: nobody can be asked"
             )
         self._asked += 1
-        request = {"number": self._asked, "prompt": prompt, "password": password}
+        shown = clean(prompt, _MAX_PROMPT)
+        request = {"number": self._asked, "prompt": shown, "password": password}
         self._channel.send(INPUT_REQUEST, to_json(request))
         kind, reply = self._channel.receive()
         while (
@@ -225,6 +236,13 @@ def _or_exit(send: Callable[[bytes], None]) -> Callable[[bytes], None]:
     return send_or_exit
 
 
+@functools.wraps(os.system)
+def _system(command: Any) -> int:
+    """Is `os.system()` in a context: that of the C library ignores SIGINT, so that a loop would go on."""
+    code = subprocess.call(["/bin/sh", "-c", command], close_fds=False)
+    return -code if code < 0 else code << 8
+
+
 def _cpu_time() -> float:
     own, children = (
         resource.getrusage(resource.RUSAGE_SELF),
@@ -250,11 +268,11 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 def _line_number(error: BaseException, filename: str) -> int:
     """Finds the line of the run's own code that raised, or that can't be parsed; 0 if there is none."""
-    if isinstance(error, SyntaxError) and error.filename == filename:
-        return error.lineno or 0
     lines = [
         line
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_code.co_filename == filename
     ]
+    if not lines and isinstance(error, SyntaxError):  # it was found before anything ran
+        return error.lineno or 0
     return lines[-1] if lines else 0

@@ -23,9 +23,18 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Type
 from traitlets.config import Config
 
-from codecontext_service.workers.channel import CLEAR, DISPLAY, Channel, pack_display, to_json
+from codecontext_service.workers.channel import (
+    CLEAR,
+    DISPLAY,
+    MAX_NAME,
+    Channel,
+    pack_display,
+    to_json,
+)
 
 from .bundles import encode_bundle
+from .interrupts import Interrupts
+from .streams import clean
 
 
 class _Output:
@@ -36,9 +45,8 @@ class _Output:
     def display(self, kind: str, data: dict[str, Any], metadata: Any, display_id: str = "") -> None:
         if self.channel is not None:
             header, parts = encode_bundle(data, metadata)
-            self.channel.send(
-                DISPLAY, pack_display({"kind": kind, "display_id": display_id, **header}, parts)
-            )
+            header |= {"kind": kind, "display_id": clean(display_id, MAX_NAME)}
+            self.channel.send(DISPLAY, pack_display(header, parts))
 
     def clear(self, wait: bool) -> None:
         if self.channel is not None:
@@ -118,6 +126,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         config.HistoryManager.enabled = False
         config.InteractiveShell.colors = "nocolor"
         self.output = _Output()
+        self.interrupts = Interrupts()
         self.shown_error: tuple[BaseException, list[str]] | None = None
         super().__init__(config=config, **options)
         self.loop_runner = self._run_coroutine
@@ -133,6 +142,16 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def ask_exit(self) -> None:
         """Is what `exit` and `quit` call: ends the run as `sys.exit()` does; the context lives."""
         raise SystemExit
+
+    async def run_code(self, *args: Any, **options: Any) -> bool:
+        """Runs a part of the code, all of which has been parsed by now."""
+        coroutine = super().run_code(*args, **options)
+        try:
+            self.interrupts.code_begins()
+            failed: bool = await coroutine
+        finally:
+            coroutine.close()  # an interrupt may have come before it was begun
+        return failed
 
     @contextlib.contextmanager
     def _tee(self, channel: str) -> Iterator[None]:

@@ -22,6 +22,22 @@ def _replace(error: UnicodeError) -> tuple[bytes, int]:
 codecs.register_error(ERRORS, _replace)
 
 
+def clean(text: str, max_length: int) -> str:
+    """Returns a text as valid Unicode of at most a number of characters: the rest is cut off."""
+    if len(text) > max_length:
+        text = text[: max_length - 1] + "…"
+    return text if text.isascii() else text.encode("utf-8", ERRORS).decode()
+
+
+def clean_lines(lines: list[str], max_length: int) -> list[str]:
+    """Returns lines as valid Unicode, without the middle of what is too long."""
+    text = "\n".join(lines)
+    if len(text) > max_length:
+        half = max_length // 2
+        text = f"{text[:half]}\n…\n{text[-half:]}"
+    return clean(text, len(text)).split("\n") if lines else []
+
+
 class _Bytes(io.RawIOBase):
     """The `buffer` of an output stream."""
 
