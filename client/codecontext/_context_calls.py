@@ -36,7 +36,8 @@ def create_code_context(
         cwd: The working directory: absolute, and there; the sandbox's workspace by default.
         env_vars: Environment variables of the interpreter.
         labels: Labels to find it by.
-        sandbox_id: The sandbox to live in, or its id; a private one by default.
+        sandbox_id: The sandbox to live in, by itself, by its id, or by a context in it; a private
+            one by default.
         idle_timeout: Delete it when nothing ran in it for this long, in seconds or as a timedelta;
             0 means never, None the server's default.
         ttl: Delete it this long after its creation, in seconds or as a timedelta; 0 means never,
@@ -63,7 +64,7 @@ def create_code_context(
         cwd=_wire.text(cwd or ""),
         env_vars=_wire.texts(env_vars),
         labels=_wire.texts(labels),
-        sandbox_id=_wire.id_of(sandbox_id or ""),
+        sandbox_id=_wire.sandbox_id_of(sandbox_id or ""),
         idle_timeout=_wire.to_duration(idle_timeout),
         ttl=_wire.to_duration(ttl),
         resource_limits=resource_limits.to_proto() if resource_limits is not None else None,
@@ -116,7 +117,7 @@ def list_code_contexts(
     Args:
         language: Only contexts of this language.
         state: Only contexts in this state.
-        sandbox_id: Only contexts in this sandbox.
+        sandbox_id: Only contexts in this sandbox: itself, its id, or a context in it.
         labels: Only contexts that have all these labels.
         page_size: How many to ask for at a time; 0 leaves it to the server.
         deadline: Of each page's call, in seconds or as a timedelta; the client's by default.
@@ -134,7 +135,7 @@ def list_code_contexts(
         page_size=page_size,
         language=_wire.text(language or ""),
         state=_wire.to_enum(code_context_pb2.CodeContextState, state),
-        sandbox_id=_wire.id_of(sandbox_id or ""),
+        sandbox_id=_wire.sandbox_id_of(sandbox_id or ""),
         labels=_wire.texts(labels),
     )
     return pages(

@@ -5,17 +5,8 @@ from codecontext._calls import Call, Pages, Stream, call, pages, stream
 from codecontext._channel import TRANSFER_DEADLINE_S
 from codecontext._wire import HasId, Seconds
 from codecontext.files import FileInfo
-from codecontext.resources import CodeContext
-from codecontext.v1 import code_context_pb2
 from codecontext.v1 import file_service_pb2 as pb
 from codecontext.v1.file_service_pb2_grpc import FileServiceStub as Stub
-
-
-def sandbox_id_of(owner: str | HasId) -> str:
-    """Returns the id of the sandbox that is meant by its id, by itself or by a context in it."""
-    if isinstance(owner, CodeContext | code_context_pb2.CodeContext):
-        return owner.sandbox_id
-    return _wire.id_of(owner)
 
 
 def download(
@@ -28,7 +19,7 @@ def download(
 ) -> Stream[pb.DownloadFileResponse]:
     """Describes a download: info first, content after it, the sum last."""
     request = pb.DownloadFileRequest(
-        sandbox_id=sandbox_id_of(owner), path=_wire.text(path), offset=offset, length=length
+        sandbox_id=_wire.sandbox_id_of(owner), path=_wire.text(path), offset=offset, length=length
     )
     return stream(
         Stub,
@@ -65,7 +56,7 @@ def list_(
         SandboxNotFoundError: there is no such sandbox (raised when iterated).
     """
     request = pb.ListFilesRequest(
-        sandbox_id=sandbox_id_of(sandbox_or_context),
+        sandbox_id=_wire.sandbox_id_of(sandbox_or_context),
         path=_wire.text(path),
         page_size=page_size,
         recursive=recursive,
@@ -99,7 +90,9 @@ def stat(
     return call(
         Stub,
         lambda stub: stub.StatFile,
-        pb.StatFileRequest(sandbox_id=sandbox_id_of(sandbox_or_context), path=_wire.text(path)),
+        pb.StatFileRequest(
+            sandbox_id=_wire.sandbox_id_of(sandbox_or_context), path=_wire.text(path)
+        ),
         lambda response: FileInfo.from_proto(response.file),
         deadline,
     )
@@ -130,7 +123,7 @@ def make_directory(
         QuotaExceededError: the workspace is full.
     """
     request = pb.MakeDirectoryRequest(
-        sandbox_id=sandbox_id_of(sandbox_or_context), path=_wire.text(path), parents=parents
+        sandbox_id=_wire.sandbox_id_of(sandbox_or_context), path=_wire.text(path), parents=parents
     )
     return call(
         Stub,
@@ -167,7 +160,7 @@ def move(
         SandboxNotFoundError: there is no such sandbox.
     """
     request = pb.MoveFileRequest(
-        sandbox_id=sandbox_id_of(sandbox_or_context),
+        sandbox_id=_wire.sandbox_id_of(sandbox_or_context),
         source_path=_wire.text(path),
         target_path=_wire.text(target_path),
         overwrite=overwrite,
@@ -202,6 +195,8 @@ def delete(
         SandboxNotFoundError: there is no such sandbox.
     """
     request = pb.DeleteFileRequest(
-        sandbox_id=sandbox_id_of(sandbox_or_context), path=_wire.text(path), recursive=recursive
+        sandbox_id=_wire.sandbox_id_of(sandbox_or_context),
+        path=_wire.text(path),
+        recursive=recursive,
     )
     return call(Stub, lambda stub: stub.DeleteFile, request, lambda response: None, deadline)

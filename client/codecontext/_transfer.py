@@ -11,7 +11,6 @@ from typing import BinaryIO, cast
 from codecontext import _wire
 from codecontext._calls import Call
 from codecontext._channel import TRANSFER_DEADLINE_S
-from codecontext._file_calls import sandbox_id_of
 from codecontext._wire import HasId, Seconds
 from codecontext.errors import FileChecksumMismatchError
 from codecontext.files import FileInfo
@@ -48,7 +47,7 @@ def header(
     """Returns the first message of an upload."""
     return pb.UploadFileRequest(
         header=pb.UploadFileHeader(
-            sandbox_id=sandbox_id_of(owner),
+            sandbox_id=_wire.sandbox_id_of(owner),
             path=_wire.text(path),
             overwrite=overwrite,
             parents=parents,

@@ -48,6 +48,12 @@ def id_of(thing: str | HasId) -> str:
     return text(thing if isinstance(thing, str) else thing.id)
 
 
+def sandbox_id_of(owner: str | HasId) -> str:
+    """Returns the id of the sandbox that is meant by its id, by itself or by a context in it."""
+    sandbox_id = getattr(owner, "sandbox_id", None)  # a context has one, a sandbox is one
+    return sandbox_id if isinstance(sandbox_id, str) else id_of(owner)
+
+
 def execution_id_of(thing: str | HasExecutionId) -> str:
     """Returns the id of an execution, or the id itself."""
     return text(thing if isinstance(thing, str) else thing.execution_id)

@@ -175,7 +175,7 @@ def test_run_saves_images(cli: Cli, tmp_path: Path) -> None:
 
 def test_run_json(cli: Cli) -> None:
     """With --json each event is a line of JSON, the last one with the outcome."""
-    result = cli.run("--json", "-c", "print('a'); 1 / 0")
+    result = cli.run("--json", "-c", "print('a\\n', end=''); 1 / 0")
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 1
     assert [event["event"] for event in events] == ["started", "stdout", "error", "completed"]

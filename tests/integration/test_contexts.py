@@ -467,3 +467,16 @@ def test_a_deleted_contexts_execution_is_whole(client: CodeContextClient) -> Non
     assert (kept.stdout, kept.text, kept.outcome) == ("kept\n", "42", Outcome.SUCCEEDED)
     assert list(client.watch_execution(run.execution_id)) == before
     assert list(client.watch_execution(run.execution_id, after_sequence=1)) == before[1:]
+
+
+def test_a_sandbox_is_named_by_a_context_in_it(client: CodeContextClient) -> None:
+    """Where a sandbox is wanted, a context in it will do."""
+    first = client.create_code_context()
+    second = client.create_code_context(sandbox_id=first)
+    assert second.sandbox_id == first.sandbox_id
+    assert {each.id for each in client.list_code_contexts(sandbox_id=second)} == {
+        first.id,
+        second.id,
+    }
+    for each in (first, second):
+        client.delete_code_context(each)

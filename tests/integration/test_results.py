@@ -328,3 +328,13 @@ def test_a_representation_without_end_is_left_out(
     assert [(gap.bytes, gap.reason) for gap in execution.gaps] == [
         (40_000_000, GapReason.MESSAGE_SIZE)
     ]
+
+
+def test_many_results_say_nothing_of_the_cache(
+    client: CodeContextClient, context: CodeContext
+) -> None:
+    """When IPython's cache of results is full, nothing of that is written to the run's output."""
+    client.run_code("get_ipython().displayhook.cache_size = 4", context=context)
+    for number in range(8):
+        execution = client.run_code(str(number), context=context)
+        assert (execution.results[0].text, execution.stderr) == (str(number), "")

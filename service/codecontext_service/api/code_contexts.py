@@ -24,6 +24,7 @@ from codecontext_service.runtimes.registry import Runtimes
 from . import conversion, paging
 from .errors import stream, unary
 from .host import HostInfo
+from .unimplemented import refuse_missing
 from .validation import Checks
 
 _MAX_GATHERED = (3 << 20) - (256 << 10)
@@ -32,6 +33,7 @@ _MAX_GATHERED = (3 << 20) - (256 << 10)
 _Call = grpc.aio.ServicerContext[Any, Any]
 
 
+@refuse_missing
 class CodeContextServicer(CodeContextServiceServicer):
     """Turns calls into what the manager does, and back; see the proto for what each call promises."""
 

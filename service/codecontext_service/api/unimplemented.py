@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -10,8 +10,10 @@ from codecontext_service.domain.errors import NotImplementedHere
 
 from .errors import abort
 
+_Servicer = TypeVar("_Servicer")
 
-def refuse_missing(servicer: type) -> type:
+
+def refuse_missing(servicer: type[_Servicer]) -> type[_Servicer]:
     """Decorates a servicer's class: calls that it does not implement are answered with NOT_IMPLEMENTED.
 
     Args:

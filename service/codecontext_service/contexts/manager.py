@@ -19,30 +19,23 @@ from codecontext_service.domain.errors import (
     ContextLost,
     ContextUnreachable,
     ExecutionNotFound,
-    FieldViolation,
-    InvalidArgument,
     InvalidContextId,
     NotFound,
     QuotaExceeded,
-    RuntimeUnavailable,
     ServerDraining,
     ServerStarting,
 )
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.executions.execution import Execution, RunRequest, StopCause
 from codecontext_service.executions.store import ExecutionStore
-from codecontext_service.processes.bootstrap import clean_environment
-from codecontext_service.runtimes.base import (
-    Interpreter,
-    InterpreterError,
-    Runtime,
-    WorkingDirectoryError,
-)
+from codecontext_service.runtimes.base import Runtime
 from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes
 
 from .context import Context, ContextLimits, ContextOptions, State
 from .deletion import Deletion
+from .expiry import Expiries
 from .graves import Graves
+from .provision import provide
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +75,7 @@ class ContextManager:
         self._contexts: dict[str, Context] = {}
         self._deletions: dict[str, Deletion] = {}
         self._graves = Graves(config.deleted_ids, config.deleted_ids_s)
-        self._expiries: dict[str, asyncio.TimerHandle] = {}
+        self._expiries = Expiries(lambda context: self._begin_deletion(context, cause="expired"))
         self._limits = ContextLimits(config.max_queued_executions, config.interrupt_grace_s)
         self._background: set[asyncio.Task[object]] = set()
 
@@ -206,39 +199,11 @@ class ContextManager:
             sandbox,
             options=options,
             limits=self._limits,
-            on_used=self._on_used,
+            on_used=self._expiries.set,
         )
 
     async def _give_interpreter(self, context: Context) -> None:
-        """Gives a context a fresh interpreter, within the time that a create may take."""
-        options = context.options
-        try:
-            async with asyncio.timeout(self.config.create_deadline_s):
-                interpreter = await options.runtime.acquire()
-                try:
-                    await interpreter.configure(cwd=options.cwd, env=self._environment(context))
-                except BaseException:
-                    self._discard(interpreter)
-                    raise
-        except WorkingDirectoryError as error:
-            raise InvalidArgument(FieldViolation("cwd", f"{options.cwd}: {error}")) from error
-        except (InterpreterError, TimeoutError) as error:
-            name = options.runtime.config.name
-            why = str(error) or options.runtime.failure or "it took too long"
-            raise RuntimeUnavailable(
-                f"no {name} interpreter could be started: {why}", runtime=name
-            ) from error
-        context.adopt(interpreter)
-
-    def _environment(self, context: Context) -> dict[str, str]:
-        workspace = str(context.sandbox.workspace)
-        base = clean_environment(context.options.runtime.config.interpreter)
-        extra = {"HOME": workspace, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-        return base | extra | dict(context.options.env)
-
-    def _discard(self, interpreter: Interpreter) -> None:
-        interpreter.kill()
-        interpreter.gone.add_done_callback(lambda gone: interpreter.close())
+        context.adopt(await provide(context, self.config.create_deadline_s))
 
     # Running
 
@@ -399,8 +364,7 @@ class ContextManager:
         if context.id in self._deletions:
             return
         context.state = State.DELETING
-        if handle := self._expiries.pop(context.id, None):
-            handle.cancel()
+        self._expiries.cancel(context)
         context.end_queue("the context was deleted")
         task = asyncio.create_task(self._delete(context, cause, stop))
         self._keep(task)
@@ -427,32 +391,8 @@ class ContextManager:
     def _keep(self, task: asyncio.Task[object]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        task.add_done_callback(
-            lambda done: done.cancelled() or done.exception()
-        )  # told to its waiters
-
-    # Expiring
-
-    def _on_used(self, context: Context) -> None:
-        """Sets the time at which a context expires if nobody uses it before."""
-        if handle := self._expiries.pop(context.id, None):
-            handle.cancel()
-        options = context.options
-        times = []
-        if options.ttl_s:
-            times.append(context.create_time + options.ttl_s)
-        if options.idle_timeout_s and context.busy is None:
-            times.append(context.last_used_time + options.idle_timeout_s)
-        context.expire_time = min(times, default=None)
-        if context.expire_time is not None and context.state is not State.DELETING:
-            delay_s = max(0.0, context.expire_time - time.time())
-            loop = asyncio.get_running_loop()
-            self._expiries[context.id] = loop.call_later(delay_s, self._expire, context)
-
-    def _expire(self, context: Context) -> None:
-        self._expiries.pop(context.id, None)
-        if context.id in self._contexts:
-            self._begin_deletion(context, cause="expired")
+        # A failure is told to those who wait for it, and nobody may.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     # The end
 

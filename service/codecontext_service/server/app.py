@@ -128,7 +128,7 @@ class Server:
         self._parts = _Parts(manager, runtimes, launcher, checks, server)
         await self._set_health(serving=False)
         code_context_service_pb2_grpc.add_CodeContextServiceServicer_to_server(
-            refuse_missing(CodeContextServicer)(config, manager, runtimes, host), server
+            CodeContextServicer(config, manager, runtimes, host), server
         )
         sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(_SandboxServicer(), server)
         file_service_pb2_grpc.add_FileServiceServicer_to_server(_FileServicer(), server)

@@ -36,10 +36,13 @@ class StateDirectory:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         if base.stat().st_uid != os.getuid():
             raise PermissionError(f"{base} belongs to another user; give another state_dir")
-        self._remove_stale(base)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        self._lock = (self.path / _LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # One server at a time, or one would take the other's directory, not locked yet, for a dead one's.
+        with (base / _LOCK).open("w") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            self._remove_stale(base)
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+            self._lock = (self.path / _LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _remove_stale(self, base: Path) -> None:
         for folder in base.glob(f"{_PREFIX}*"):

@@ -6,8 +6,8 @@ not. A packet is a type (one byte), a flag (one byte) and content of at most `MA
 message that is larger goes as several packets, whose contents begin with the same number (four
 bytes), so that messages of several threads may mix.
 
-From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `QUERY`, all JSON.
-From the interpreter: `READY`, `CONFIGURED`, `REPLY`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, all
+From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, all JSON.
+From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, all
 JSON; `BEGUN`, empty, when an interrupt would find
 the run; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
 """
@@ -39,16 +39,9 @@ MAX_METADATA, MAX_METADATA_DEPTH = 64 * 1024, 20
 
 WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
 
-CONFIGURE, EXECUTE, INPUT_REPLY, QUERY = b"c", b"x", b"i", b"q"
-READY, CONFIGURED, REPLY, FINISHED, ERROR, INPUT_REQUEST, CLEAR = (
-    b"R",
-    b"C",
-    b"Q",
-    b"F",
-    b"E",
-    b"I",
-    b"L",
-)
+CONFIGURE, EXECUTE, INPUT_REPLY = b"c", b"x", b"i"
+READY, CONFIGURED, FINISHED, ERROR = b"R", b"C", b"F", b"E"
+INPUT_REQUEST, CLEAR = b"I", b"L"
 BEGUN, STDOUT, STDERR, DISPLAY = b"B", b"O", b"T", b"D"
 
 

@@ -30,9 +30,7 @@ from codecontext_service.workers.channel import (
     INPUT_REPLY,
     INPUT_REQUEST,
     MAX_NAME,
-    QUERY,
     READY,
-    REPLY,
     STDERR,
     STDOUT,
     Channel,
@@ -108,8 +106,6 @@ class Interpreter:
                     self._execute(message)
                 elif kind == CONFIGURE:
                     self._configure(message)
-                elif kind == QUERY:
-                    self._channel.send(REPLY, to_json(self._answer(message)))
         except (EOFError, OSError):
             os._exit(0)
 
@@ -211,17 +207,13 @@ class Interpreter:
         request = {"number": self._asked, "prompt": shown, "password": password}
         self._channel.send(INPUT_REQUEST, to_json(request))
         kind, reply = self._channel.receive()
-        while (
-            kind != INPUT_REPLY or reply["number"] != self._asked
-        ):  # the answer to an interrupted one
+        # What answers an earlier, interrupted request is not for this one.
+        while kind != INPUT_REPLY or reply["number"] != self._asked:
             kind, reply = self._channel.receive()
         if reply["end_of_file"]:
             raise EOFError
         text: str = reply["text"]
         return text
-
-    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {}
 
 
 def _or_exit(send: Callable[[bytes], None]) -> Callable[[bytes], None]:

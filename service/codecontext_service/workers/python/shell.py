@@ -130,7 +130,9 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.shown_error: tuple[BaseException, list[str]] | None = None
         super().__init__(config=config, **options)
         self.loop_runner = self._run_coroutine
-        warnings.filterwarnings("ignore", message="To exit: use")
+        # IPython's own remarks, for a person at a terminal.
+        for remark in ("To exit: use", "Output cache limit"):
+            warnings.filterwarnings("ignore", message=remark)
 
     def init_display_formatter(self) -> None:  # noqa: D102
         self.display_formatter = _Formatter(parent=self)

@@ -1,0 +1,59 @@
+"""Interpreters for contexts: fresh, configured, and within the time that a create may take."""
+
+from __future__ import annotations
+
+import asyncio
+
+from codecontext_service.domain.errors import FieldViolation, InvalidArgument, RuntimeUnavailable
+from codecontext_service.processes.bootstrap import clean_environment
+from codecontext_service.runtimes.base import Interpreter, InterpreterError, WorkingDirectoryError
+
+from .context import Context
+
+
+async def provide(context: Context, timeout_s: float) -> Interpreter:
+    """Starts an interpreter for a context, with its working directory and environment.
+
+    Args:
+        context: Whose options hold.
+        timeout_s: How long it may take, in seconds.
+
+    Returns:
+        The interpreter, ready to run. A caller that is cancelled leaves none behind.
+
+    Raises:
+        InvalidArgument: It can't work in the directory.
+        RuntimeUnavailable: None could be started.
+    """
+    options = context.options
+    try:
+        async with asyncio.timeout(timeout_s):
+            interpreter = await options.runtime.acquire()
+            try:
+                await interpreter.configure(cwd=options.cwd, env=_environment(context))
+            except BaseException:
+                _discard(interpreter)
+                raise
+    except WorkingDirectoryError as error:
+        raise InvalidArgument(FieldViolation("cwd", f"{options.cwd}: {error}")) from error
+    except (InterpreterError, TimeoutError) as error:
+        name = options.runtime.config.name
+        why = str(error) or options.runtime.failure or "it took too long"
+        raise RuntimeUnavailable(
+            f"no {name} interpreter could be started: {why}", runtime=name
+        ) from error
+    return interpreter
+
+
+def _environment(context: Context) -> dict[str, str]:
+    base = clean_environment(context.options.runtime.config.interpreter)
+    extra = {
+        "HOME": str(context.sandbox.workspace),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    return base | extra | dict(context.options.env)
+
+
+def _discard(interpreter: Interpreter) -> None:
+    interpreter.kill()
+    interpreter.gone.add_done_callback(lambda gone: interpreter.close())

@@ -1,0 +1,40 @@
+"""The directory of a server: its own while it lives, removed by the next one when it was killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from codecontext_service.server.state_dir import StateDirectory
+
+START_AND_END = """
+import sys
+from codecontext_service.server.state_dir import StateDirectory
+for _ in range(200):
+    state = StateDirectory(sys.argv[1])
+    for _ in range(20):
+        assert (state.path / "lock").exists(), "another server has removed it"
+    state.remove()
+"""
+
+
+def test_servers_that_start_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    """No server takes the directory of another one that is just starting for a dead one's."""
+    command = [sys.executable, "-c", START_AND_END, str(tmp_path)]
+    starting = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    errors = [process.communicate(timeout=100)[1] for process in starting]
+    assert not "".join(errors)
+    assert not list(tmp_path.glob("host-*"))
+
+
+def test_what_a_dead_server_left_is_removed(tmp_path: Path) -> None:
+    """The next server removes the directory of one that was killed."""
+    code = "import os, sys; from codecontext_service.server.state_dir import StateDirectory as S\n"
+    code += "print(S(sys.argv[1]).path, flush=True); os._exit(9)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    dead = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert Path(dead.stdout.strip()).is_dir()
+    state = StateDirectory(str(tmp_path))
+    assert not Path(dead.stdout.strip()).exists()
+    state.remove()
