@@ -8,12 +8,24 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "host-"
 _LOCK = "lock"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Locks a directory itself, so that no file for it is left there."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 class StateDirectory:
@@ -37,8 +49,7 @@ class StateDirectory:
         if base.stat().st_uid != os.getuid():
             raise PermissionError(f"{base} belongs to another user; give another state_dir")
         # One server at a time, or one would take the other's directory, not locked yet, for a dead one's.
-        with (base / _LOCK).open("w") as starting:
-            fcntl.flock(starting, fcntl.LOCK_EX)
+        with _locked(base):
             self._remove_stale(base)
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
             self._lock = (self.path / _LOCK).open("w")
