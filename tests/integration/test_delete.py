@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
-from support.processes import Watch, inhabitants, interpreter_of, keeper_of, processes_of
+from support.processes import Watch, inhabitants, interpreter_of, keeper_of, processes_of, stopped
 from support.runs import LiveRun, answer_of, queued, state_of, until
 from support.servers import ServerProcess
 
@@ -53,17 +50,6 @@ def client(server: ServerProcess) -> Iterator[CodeContextClient]:
     """A client of the module's server."""
     with CodeContextClient(server.target) as each:
         yield each
-
-
-@contextlib.contextmanager
-def stopped(process: psutil.Process) -> Iterator[None]:
-    """Has a process stopped by SIGSTOP for a time."""
-    process.send_signal(signal.SIGSTOP)
-    try:
-        until(lambda: process.status() == psutil.STATUS_STOPPED)
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
 
 
 def listed(client: CodeContextClient, context: CodeContext) -> bool:

@@ -16,7 +16,7 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support.processes import Watch, inhabitants, keeper_of, processes_of
+from support.processes import Watch, inhabitants, interpreter_of, keeper_of, processes_of
 from support.runs import PATIENCE_S, LiveRun, answer_of, queued, state_of, until
 from support.servers import ServerProcess, serve_command
 
@@ -293,12 +293,14 @@ def test_a_keeper_killed_with_its_zygote_leaves_nothing(
         context = client.create_code_context()
         client.run_code(DAEMONS, context=context)
         keeper, launcher = keeper_of(server, context), server.workers("launcher")[-1]
+        interpreter = interpreter_of(server, context)
         with Watch(processes_of(server, context)) as watch:
             launcher.suspend()
             try:
                 server.zygote.kill()
                 keeper.kill()
-                until(lambda: is_zombie(keeper))
+                # Without a pid namespace the interpreter lives on; with one it is reaped before.
+                until(lambda: is_zombie(keeper) or is_zombie(interpreter))
             finally:
                 launcher.resume()
             until(lambda: state_of(client, context) is ContextState.FAILED)

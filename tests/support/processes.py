@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +15,7 @@ import psutil
 
 from codecontext import CodeContext
 
+from .runs import until
 from .servers import ServerProcess
 
 
@@ -69,30 +72,66 @@ def inhabitants(context: CodeContext) -> list[psutil.Process]:
     return [each for each in psutil.process_iter() if _works_in(each, context.sandbox_id)]
 
 
-def keeper_of(server: ServerProcess, context: CodeContext) -> psutil.Process:
-    """The keeper of a context: the parent of the first process that works in its sandbox."""
-    for process in server.descendants():
-        if _works_in(process, context.sandbox_id):
-            parent = process.parent()
-            if (
-                parent is not None
-                and not _works_in(parent, context.sandbox_id)
-                and "launcher" not in " ".join(parent.cmdline())
-            ):
-                return parent
-    raise LookupError(f"context {context.id} has no process")
-
-
 def interpreter_of(server: ServerProcess, context: CodeContext) -> psutil.Process:
-    """The interpreter of a context."""
-    children = keeper_of(server, context).children()
-    return min(children, key=lambda each: each.create_time())
+    """The interpreter of a context: the oldest process that works in its sandbox."""
+    found = [each for each in server.descendants() if _works_in(each, context.sandbox_id)]
+    if not found:
+        raise LookupError(f"context {context.id} has no process")
+    return min(found, key=lambda each: (each.create_time(), each.pid))
+
+
+def _namespace(process: psutil.Process) -> str:
+    """The pid namespace of a process."""
+    return str(Path(f"/proc/{process.pid}/ns/pid").readlink())
+
+
+def _is_first(process: psutil.Process) -> bool:
+    """Whether a process is pid 1 of its namespace."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(line for line in lines if line.startswith("NSpid:")).split()[-1] == "1"
+
+
+def _inmates(server: ServerProcess, interpreter: psutil.Process) -> list[psutil.Process]:
+    """All of a pid namespace, its first process first."""
+    namespace = _namespace(interpreter)
+    inmates = []
+    for process in server.descendants():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends at this moment
+            if _namespace(process) == namespace:
+                inmates.append((not _is_first(process), process.pid, process))
+    return [process for _, _, process in sorted(inmates)]
+
+
+def _above(interpreter: psutil.Process) -> psutil.Process | None:
+    """The parent of an interpreter where it is the keeper: without pid namespaces."""
+    parent = interpreter.parent()
+    assert parent is not None
+    return parent if _namespace(parent) == _namespace(interpreter) else None
+
+
+def keeper_of(server: ServerProcess, context: CodeContext) -> psutil.Process:
+    """The keeper of a context: pid 1 of its interpreter's namespace, or without one its parent."""
+    interpreter = interpreter_of(server, context)
+    return _above(interpreter) or _inmates(server, interpreter)[0]
 
 
 def processes_of(server: ServerProcess, context: CodeContext) -> list[psutil.Process]:
-    """A context's keeper and all that descends from it, daemons included."""
-    keeper = keeper_of(server, context)
-    return [keeper, *keeper.children(recursive=True)]
+    """A context's keeper and all that it holds, daemons included."""
+    interpreter = interpreter_of(server, context)
+    if keeper := _above(interpreter):
+        return [keeper, *keeper.children(recursive=True)]
+    return _inmates(server, interpreter)
+
+
+@contextlib.contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """Has a process stopped by SIGSTOP for a time."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def descriptor_count(server: ServerProcess) -> int:

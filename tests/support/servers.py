@@ -111,25 +111,25 @@ class ServerProcess:
         return psutil.Process(self.pid).children(recursive=True)
 
     def workers(self, module: str) -> list[psutil.Process]:
-        """The processes below the server that were exec'd as a module of `workers`, oldest first."""
+        """The processes below the server that are a module of `workers`, oldest first.
+
+        Not what they have forked for contexts, which has the same command but a session of its own.
+        """
         found = []
         for process in self.descendants():
             try:
-                if any(f"workers.{module} " in argument for argument in process.cmdline()):
+                leads = os.getsid(process.pid) == process.pid and process.ppid() != self.pid
+                named = any(f"workers.{module} " in argument for argument in process.cmdline())
+                if named and not leads:
                     found.append(process)
-            except psutil.Error:
+            except (psutil.Error, ProcessLookupError):
                 continue
         return found
 
     @property
     def zygote(self) -> psutil.Process:
-        """The zygote of its only runtime. What it forks has its command, but a session of its own."""
-        launchers = {launcher.pid for launcher in self.workers("launcher")}
-        return next(
-            process
-            for process in self.workers("zygote")
-            if process.ppid() in launchers and os.getsid(process.pid) != process.pid
-        )
+        """The zygote of its only runtime."""
+        return self.workers("zygote")[0]
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to the server."""

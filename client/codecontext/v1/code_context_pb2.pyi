@@ -163,7 +163,9 @@ class CodeContext(_message.Message):
 
     @_builtins.property
     def resource_usage(self) -> _resources_pb2.ResourceUsage:
-        """What it uses. Set by `GetCodeContext` alone: a list does not measure."""
+        """What it uses. Set by `GetCodeContext` alone, since a list does not measure; unset when there is no
+        interpreter, or its processes are stopped and nobody can measure.
+        """
 
     @_builtins.property
     def resource_limits(self) -> _resources_pb2.ResourceLimits:

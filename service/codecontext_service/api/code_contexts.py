@@ -86,9 +86,11 @@ class CodeContextServicer(CodeContextServiceServicer):
     async def GetCodeContext(  # noqa: D102
         self, request: pb.GetCodeContextRequest, context: _Call
     ) -> pb.GetCodeContextResponse:
-        return pb.GetCodeContextResponse(
-            context=self._message(self._manager.get(request.context_id))
-        )
+        usage = await self._manager.get(request.context_id).usage()
+        message = self._message(self._manager.get(request.context_id))  # it may be gone by now
+        if usage is not None:
+            message.resource_usage.CopyFrom(conversion.resource_usage(usage))
+        return pb.GetCodeContextResponse(context=message)
 
     @unary
     async def ListCodeContexts(  # noqa: D102

@@ -10,6 +10,7 @@ from codecontext_service.domain import events
 from codecontext_service.executions.execution import Execution
 from codecontext_service.executions.gathering import Gathered
 from codecontext_service.executions.journal import Entry
+from codecontext_service.processes.keeper import Usage
 
 _STATES = {
     name.removeprefix("CODE_CONTEXT_STATE_"): value
@@ -63,6 +64,16 @@ def code_context(
         host=host,
         failure=context.failure if context.state.value == "FAILED" else "",
         executing_execution_id=context.current.id if context.current else "",
+    )
+
+
+def resource_usage(usage: Usage) -> resources_pb2.ResourceUsage:
+    """Converts what a context uses."""
+    return resources_pb2.ResourceUsage(
+        cpu_time=duration(usage.cpu_time_s),
+        memory_bytes=usage.memory_bytes,
+        memory_own_bytes=usage.own_memory_bytes,
+        processes=usage.processes,
     )
 
 

@@ -20,12 +20,16 @@ from codecontext_service.domain.errors import (
 from codecontext_service.domain.events import Completed, Event, Gap, GapReason, Outcome
 from codecontext_service.executions.execution import Execution, StopCause
 from codecontext_service.executions.journal import size_of
-from codecontext_service.processes.zygote import InterpreterExit
+from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.process import ProcessExit
 from codecontext_service.runtimes.base import Finished, Interpreter, Runtime
 from codecontext_service.sandboxes.sandbox import Sandbox
 
 _LATE_BYTES = 1 << 20
 """How much of what is written between two runs is kept for the next."""
+
+_USAGE_WAIT_S = 1.0
+"""How long a measurement may take: a keeper that is stopped would never answer."""
 
 
 class State(enum.Enum):
@@ -146,6 +150,16 @@ class Context:
         if self._interpreter is interpreter:
             self._interpreter = None
             interpreter.close()
+
+    async def usage(self) -> Usage | None:
+        """Measures what its processes use; None if there are none, or nobody answers in time."""
+        if self._interpreter is None:
+            return None
+        try:
+            async with asyncio.timeout(_USAGE_WAIT_S):
+                return await self._interpreter.usage()
+        except (TimeoutError, OSError):
+            return None
 
     def end_queue(self, message: str) -> None:
         """Ends every execution that has not begun."""
@@ -385,7 +399,7 @@ class Context:
         """Begins what waits, now that no interrupt can hit it by mistake."""
         self._start_next()
 
-    def on_ended(self, exit_: InterpreterExit, failure: str | None) -> None:
+    def on_ended(self, exit_: ProcessExit, failure: str | None) -> None:
         """Takes the end of the interpreter, asked for or not."""
         execution = self.current
         cause = execution.stop_cause if execution is not None else None

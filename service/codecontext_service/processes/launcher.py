@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from .bootstrap import clean_environment, command
 from .peer import Peer
 
 logger = logging.getLogger(__name__)
+
+OnExit = Callable[[dict[str, Any]], None]
 
 
 class LauncherLost(Exception):
@@ -35,9 +36,7 @@ class Launcher:
         """
         self.pid_namespaces = pid_namespaces
         self._log = state_dir / "launcher.log"
-        self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._exits: dict[int, Callable[[int], None]] = {}
+        self._exits: dict[int, OnExit] = {}
 
     async def start(self) -> None:
         """Starts the process and waits until it is ready.
@@ -83,16 +82,37 @@ class Launcher:
         Raises:
             LauncherLost: The launcher ended.
             OSError: The launcher does not read.
+            OrderError: The kernel refused.
         """
-        answer = await self._ask({"argv": argv, "env": env}, "spawn", [end, log])
+        answer, _ = await self._order("spawn", {"argv": argv, "env": env}, [end, log])
         pid: int = answer["pid"]
         return pid
 
-    def watch(self, pid: int, on_exit: Callable[[int], None]) -> None:
-        """Has a function called with the exit code once the launcher has reaped a child of its own."""
+    async def fork_cell(self, end: int) -> tuple[int, int]:
+        """Makes a cell.
+
+        Args:
+            end: The socket of its keeper.
+
+        Returns:
+            The keeper's pid as the launcher sees it, and a pidfd of it.
+
+        Raises:
+            LauncherLost: The launcher ended.
+            OSError: The launcher does not read.
+            OrderError: The kernel refused.
+        """
+        answer, (pidfd,) = await self._order("cell", {}, [end])
+        return answer["pid"], pidfd
+
+    def watch(self, pid: int, on_exit: OnExit) -> None:
+        """Has a function called with what the launcher reports once it has reaped a child of its own.
+
+        See `workers.children.EndedChild.report`.
+        """
         self._exits[pid] = on_exit
 
-    def unwatch(self, pid: int, on_exit: Callable[[int], None]) -> None:
+    def unwatch(self, pid: int, on_exit: OnExit) -> None:
         """Forgets about a child that another process has reaped; its pid may be another's by now."""
         if self._exits.get(pid) == on_exit:
             del self._exits[pid]
@@ -106,8 +126,9 @@ class Launcher:
 
         Raises:
             LauncherLost: The launcher ended, and they with it.
+            OSError: The launcher does not read.
         """
-        await self._ask({}, "sweep")
+        await self._order("sweep")
 
     def stop(self) -> None:
         """Has the launcher end everything below it, and itself."""
@@ -122,38 +143,30 @@ class Launcher:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
 
-    async def _ask(
-        self, message: dict[str, Any], verb: str, descriptors: list[int] | None = None
-    ) -> dict[str, Any]:
+    async def _order(
+        self, verb: str, message: dict[str, Any] | None = None, descriptors: Sequence[int] = ()
+    ) -> tuple[dict[str, Any], list[int]]:
         if self.lost.done():
             raise LauncherLost
-        number = next(self._numbers)
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
         try:
-            self._peer.send({verb: number, **message}, descriptors or [])
-            return await answer
-        finally:
-            self._answers.pop(number, None)
+            return await self._peer.order(verb, message, descriptors)
+        except OSError:
+            if self.lost.done():
+                raise LauncherLost from None
+            raise
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "exited" in message:
             if on_exit := self._exits.pop(message["exited"], None):
-                on_exit(message["code"])
+                on_exit(message)
         elif "ready" in message:
             self._ready.set_result(message)
-        else:
-            number = message.get("spawned") or message.get("swept")
-            answer = self._answers.get(number or 0)
-            if answer is not None and not answer.done():
-                answer.set_result(message)
 
     def _on_closed(self) -> None:
         asyncio.get_running_loop().run_in_executor(None, self._process.wait)  # nobody else reaps it
         self._exits.clear()
         error = LauncherLost(self._log.read_text(errors="replace")[-2000:].strip())
-        for future in (self._ready, *self._answers.values()):
-            if not future.done():
-                future.set_exception(error)
+        if not self._ready.done():
+            self._ready.set_exception(error)
         if not self.lost.done():
             self.lost.set_result(None)

@@ -1,15 +1,20 @@
-"""A socket to another process on the event loop: messages go and come, nothing ever blocks."""
+"""A socket to another process on the event loop: messages and orders go, messages and answers come."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from codecontext_service.workers.descriptors import receive_message, send_message
+from codecontext_service.workers.descriptors import close_all, receive_message, send_message
 
 OnMessage = Callable[[dict[str, Any], list[int]], None]
+
+
+class OrderError(Exception):
+    """The other side could not do what it was told; the text says why."""
 
 
 class Peer:
@@ -22,13 +27,16 @@ class Peer:
 
         Args:
             end: The socket.
-            on_message: Takes each message, with its descriptors, which are now its own to close.
+            on_message: Takes each message that answers no order, with its descriptors, which are now
+                its own to close.
             on_closed: Is called once when the other side has closed its end.
         """
         self._loop = asyncio.get_running_loop()
         self._end = end
         self._on_message = on_message
         self._on_closed = on_closed
+        self._numbers = itertools.count(1)
+        self._orders: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         end.setblocking(False)
         self._loop.add_reader(end, self._read)
 
@@ -45,19 +53,48 @@ class Peer:
         """
         send_message(self._end, message, descriptors)
 
-    def send_bytes(self, content: bytes) -> None:
-        """Sends a message that is no JSON.
+    async def order(
+        self, verb: str, message: dict[str, Any] | None = None, descriptors: Sequence[int] = ()
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Tells the other side to do something, and waits for its answer.
+
+        An answer that comes when nobody waits any more is dropped, with its descriptors.
+
+        Args:
+            verb: What to do; the number of the order is its value.
+            message: What else it must know.
+            descriptors: What it gets.
+
+        Returns:
+            The answer, and its descriptors, which are now the caller's to close.
 
         Raises:
-            OSError: As with `send`.
+            OSError: The other side is gone, or does not read.
+            OrderError: It could not do it.
         """
-        self._end.send(content)
+        number = next(self._numbers)
+        answered = self._orders[number] = self._loop.create_future()
+        try:
+            self.send({verb: number, **(message or {})}, descriptors)
+            answer, received = await answered
+        except BaseException:
+            if answered.done() and not answered.cancelled() and not answered.exception():
+                close_all(answered.result()[1])
+            raise
+        finally:
+            self._orders.pop(number, None)
+        if "error" in answer:
+            raise OrderError(answer["error"])
+        return answer, received
 
     def close(self) -> None:
         """Closes this end; `on_closed` is not called."""
         if self._end.fileno() >= 0:
             self._loop.remove_reader(self._end)
             self._end.close()
+        for answered in self._orders.values():
+            if not answered.done():
+                answered.set_exception(BrokenPipeError("the process is gone"))
 
     def _read(self) -> None:
         while self._end.fileno() >= 0:
@@ -69,4 +106,9 @@ class Peer:
                 self.close()
                 self._on_closed()
                 return
-            self._on_message(message, descriptors)
+            if "answer" not in message:
+                self._on_message(message, descriptors)
+            elif (answered := self._orders.get(message["answer"])) and not answered.done():
+                answered.set_result((message, descriptors))
+            else:
+                close_all(descriptors)

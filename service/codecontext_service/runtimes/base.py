@@ -9,7 +9,8 @@ from typing import Protocol
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.events import Event
-from codecontext_service.processes.zygote import InterpreterExit
+from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.process import ProcessExit
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Listener(Protocol):
     def on_finished(self, finished: Finished) -> None:
         """Takes the end of the run; all its events came before."""
 
-    def on_ended(self, exit_: InterpreterExit, failure: str | None) -> None:
+    def on_ended(self, exit_: ProcessExit, failure: str | None) -> None:
         """Takes the end of the interpreter; all its events came before.
 
         Args:
@@ -94,6 +95,13 @@ class Interpreter(Protocol):
 
     def kill(self) -> None:
         """Ends all its processes; `gone` tells when it is done. May be repeated."""
+
+    async def usage(self) -> Usage:
+        """Measures what its processes use.
+
+        Raises:
+            OSError: Nobody can tell: it has ended, or it is stopped.
+        """
 
     def close(self) -> None:
         """Closes what the server holds of it, once it is gone."""

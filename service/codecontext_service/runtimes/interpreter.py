@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Mapping
 
 from codecontext_service.domain.events import Event, Stream
-from codecontext_service.processes.zygote import Forked, InterpreterExit
+from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.process import ProcessExit
+from codecontext_service.processes.zygote import Forked
 from codecontext_service.workers import channel
 from codecontext_service.workers.channel import Assembler, ProtocolError
 
@@ -37,7 +39,7 @@ class _NoListener:
     def on_finished(self, finished: Finished) -> None:
         pass
 
-    def on_ended(self, exit_: InterpreterExit, failure: str | None) -> None:
+    def on_ended(self, exit_: ProcessExit, failure: str | None) -> None:
         pass
 
     def on_interrupts_sent(self) -> None:
@@ -50,6 +52,7 @@ class ChannelInterpreter:
     def __init__(self, forked: Forked) -> None:
         """Takes over what leads to the interpreter, and listens to it."""
         self._loop = asyncio.get_running_loop()
+        self._process = forked.process
         self._keeper = forked.keeper
         self._channel = forked.channel
         self._pipes = {forked.stdout: False, forked.stderr: True}
@@ -61,6 +64,7 @@ class ChannelInterpreter:
         self._text: list[bytes] = []
         self._text_size = 0
         self._text_is_stderr = False
+        self._group = 0
         self._begun = False
         self._interrupt_wanted = False
         self._failure: str | None = None
@@ -68,12 +72,14 @@ class ChannelInterpreter:
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done once it waits for orders; failed if it ended before."""
         self.listener: Listener = _NoListener()
-        self.gone = self._keeper.gone
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        """Done once its end was told, and every process of it is gone."""
         for fd in self._pipes:
             os.set_blocking(fd, False)
         self.resume(force=True)
         self._keeper.on_interrupted = self._on_interrupted
-        self._keeper.ended.add_done_callback(self._on_keeper_ended)
+        self._process.ended.add_done_callback(self._on_process_ended)
+        self._keeper.gone.add_done_callback(self._on_keeper_gone)
 
     @property
     def alive(self) -> bool:
@@ -122,7 +128,7 @@ class ChannelInterpreter:
     def interrupt(self) -> None:
         """Asks the run to stop."""
         if self._begun:
-            self._keeper.interrupt()
+            self._keeper.interrupt(self._group)
         else:  # the interpreter would not know which run is meant
             self._interrupt_wanted = True
 
@@ -144,6 +150,15 @@ class ChannelInterpreter:
     def kill(self) -> None:
         """Ends all its processes; `gone` tells when it is done. May be repeated."""
         self._keeper.kill()
+        self._process.kill()  # it would be killed next; so both give back their memory at once
+
+    async def usage(self) -> Usage:
+        """Measures what its processes use.
+
+        Raises:
+            OSError: Nobody can tell: it has ended, or it is stopped.
+        """
+        return await self._keeper.usage()
 
     def close(self) -> None:
         """Closes what the server holds of it, once it is gone."""
@@ -154,6 +169,7 @@ class ChannelInterpreter:
         for fd in self._pipes:
             os.close(fd)
         self._pipes = {}
+        self._process.close()
         self._keeper.close()
 
     # Writing
@@ -220,7 +236,8 @@ class ChannelInterpreter:
             self._drain_pipes()
             self.listener.on_finished(finished)
         elif kind == channel.READY:
-            if not self.ready.done():
+            if not self.ready.done():  # what comes later might be the code's own
+                self._group = int(channel.from_json(content)["pid"])
                 self.ready.set_result(None)
         elif kind == channel.CONFIGURED:
             if self._configured is not None and not self._configured.done():
@@ -267,6 +284,13 @@ class ChannelInterpreter:
 
     # The end
 
+    def _on_keeper_gone(self, gone: asyncio.Future[None]) -> None:
+        if self._process.ended.done():
+            if not self.gone.done():
+                self.gone.set_result(None)
+        else:
+            self._process.ended.add_done_callback(lambda ended: self._on_keeper_gone(gone))
+
     def _fail(self, failure: str) -> None:
         self._failure = failure
         self._on_channel_closed()
@@ -280,7 +304,7 @@ class ChannelInterpreter:
         self._loop.call_later(_STATUS_WAIT_S, self._on_channel_lost)
 
     def _on_channel_lost(self) -> None:
-        if not self._keeper.ended.done():
+        if not self._process.ended.done():
             self._failure = self._failure or "the code closed the interpreter's control channel"
             self.kill()
 
@@ -288,7 +312,7 @@ class ChannelInterpreter:
         if not self.interrupts_pending:
             self.listener.on_interrupts_sent()
 
-    def _on_keeper_ended(self, ended: asyncio.Future[InterpreterExit]) -> None:
+    def _on_process_ended(self, ended: asyncio.Future[ProcessExit]) -> None:
         if self._ended:
             return
         self._paused = False

@@ -8,7 +8,10 @@ from collections import deque
 from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
+from codecontext_service.processes.cells import CellError, Cells, discard
+from codecontext_service.processes.keeper import KeeperLost
 from codecontext_service.processes.launcher import Launcher, LauncherLost
+from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.zygote import Forked, Zygote, ZygoteLost
 
 from .base import InterpreterError
@@ -25,18 +28,22 @@ _RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 class PythonRuntime:
     """A Python interpreter with its environment, loaded once and forked for each context."""
 
-    def __init__(self, config: RuntimeConfig, launcher: Launcher, state_dir: Path) -> None:
+    def __init__(
+        self, config: RuntimeConfig, launcher: Launcher, cells: Cells, state_dir: Path
+    ) -> None:
         """Makes a runtime that is not started yet.
 
         Args:
             config: Its options.
             launcher: What starts its zygote.
+            cells: Where its interpreters live, if the machine allows cells.
             state_dir: A directory of its own.
         """
         self.config = config
         self.version = ""
         self.failure = "it has not been started"
         self._launcher = launcher
+        self._cells = cells
         self._state_dir = state_dir
         self._zygote: Zygote | None = None
         self._started = asyncio.Event()
@@ -58,7 +65,7 @@ class PythonRuntime:
         self._state_dir.mkdir(exist_ok=True)
         try:
             await self._start_zygote()
-        except (ZygoteLost, LauncherLost, OSError) as error:
+        except (ZygoteLost, LauncherLost, OrderError, OSError) as error:
             raise InterpreterError(f"runtime {self.config.name}: {error}") from error
         self._tasks = [
             asyncio.create_task(self._supervise()),
@@ -130,7 +137,7 @@ class PythonRuntime:
                 attempt += 1
                 try:
                     await self._start_zygote()
-                except (ZygoteLost, LauncherLost, OSError) as error:
+                except (ZygoteLost, LauncherLost, OrderError, OSError) as error:
                     self.failure = str(error)
                     logger.error("zygote can't start", extra={"runtime": self.config.name})
             attempt = 0
@@ -149,9 +156,18 @@ class PythonRuntime:
         while True:
             await self._started.wait()
             zygote = self._started_zygote()
+            cell = None
             try:
-                return await zygote.fork()
-            except ZygoteLost as error:
+                if self._launcher.pid_namespaces:
+                    cell = await self._cells.take()
+                return await zygote.fork(cell)
+            except BaseException as error:
+                if cell is not None:
+                    discard(cell)
+                if isinstance(error, CellError | OrderError | KeeperLost):
+                    raise InterpreterError(f"no interpreter could be forked: {error}") from error
+                if not isinstance(error, ZygoteLost):
+                    raise
                 if not zygote.lost.done():
                     raise InterpreterError(f"no interpreter could be forked: {error}") from error
                 if zygote is self._zygote:  # the next one is on its way

@@ -27,6 +27,7 @@ from codecontext_service.api.unimplemented import refuse_missing
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.domain.ids import IdMaker
+from codecontext_service.processes.cells import Cells
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
 from codecontext_service.runtimes.python import PythonRuntime
@@ -54,6 +55,7 @@ _STOP_S = 2.0
 class _Parts:
     manager: ContextManager
     runtimes: Runtimes
+    cells: Cells
     launcher: Launcher
     health: health.aio.HealthServicer
     grpc: grpc.aio.Server
@@ -100,8 +102,11 @@ class Server:
         config = self.config
         launcher = Launcher(self._state.path, pid_namespaces=config.pid_namespaces)
         await launcher.start()
+        cells = Cells(launcher)
+        if launcher.pid_namespaces:
+            cells.start()
         runtimes = Runtimes(
-            PythonRuntime(each, launcher, self._state.path / f"runtime-{each.name}")
+            PythonRuntime(each, launcher, cells, self._state.path / f"runtime-{each.name}")
             for each in config.runtimes
         )
         ids = IdMaker()
@@ -125,7 +130,7 @@ class Server:
             ]
         )
         checks = health.aio.HealthServicer()
-        self._parts = _Parts(manager, runtimes, launcher, checks, server)
+        self._parts = _Parts(manager, runtimes, cells, launcher, checks, server)
         await self._set_health(serving=False)
         code_context_service_pb2_grpc.add_CodeContextServiceServicer_to_server(
             CodeContextServicer(config, manager, runtimes, host), server
@@ -176,6 +181,7 @@ class Server:
         await self._parts.grpc.stop(0 if self._force.is_set() else _STOP_S)
         for runtime in self._parts.runtimes:
             await runtime.stop()
+        await self._parts.cells.stop()
         self._parts.launcher.stop()
         try:
             await asyncio.wait_for(self._parts.launcher.wait(), 5)

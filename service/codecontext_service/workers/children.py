@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class EndedChild(NamedTuple):
@@ -19,6 +19,15 @@ class EndedChild(NamedTuple):
     """CPU time of it and of the children that it waited for."""
     peak_memory_bytes: int
     """The most resident memory that it had."""
+
+    def report(self) -> dict[str, Any]:
+        """Returns the message that tells the server of it."""
+        return {
+            "exited": self.pid,
+            "code": self.exit_code,
+            "cpu": self.cpu_time_s,
+            "peak": self.peak_memory_bytes,
+        }
 
 
 class ChildWatch:
@@ -65,13 +74,22 @@ class ChildWatch:
         os.close(self._write)
 
 
-def _descendants(spare: frozenset[int]) -> set[int]:
+def all_others() -> set[int]:
+    """Returns the pids of all processes that /proc shows, without this one."""
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
+
+
+def descendants(spare: frozenset[int] = frozenset()) -> set[int]:
+    """Returns the pids of all that descends from this process.
+
+    Args:
+        spare: Processes that are left out, with all that descends from them.
+    """
     parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) not in spare:
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
-                # pid (name) state ppid …, where the name may hold anything
-                parents[int(name)] = int(stat.read().rpartition(b")")[2].split()[1])
+    for pid in all_others() - spare:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:
+            # pid (name) state ppid …, where the name may hold anything
+            parents[pid] = int(stat.read().rpartition(b")")[2].split()[1])
     found = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
@@ -93,7 +111,7 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
     while True:
         stopped: set[int] = set()
         # Stopped first, so that none forks away while others are killed.
-        while fresh := _descendants(spare) - stopped:
+        while fresh := descendants(spare) - stopped:
             _signal_all(fresh, signal.SIGSTOP)
             stopped |= fresh
         if not stopped:

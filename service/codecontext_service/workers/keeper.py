@@ -1,11 +1,13 @@
 """The keeper: holds one context's processes together, and ends them all.
 
-It is pid 1 of the context's pid namespace where there is one, else a subreaper. It watches its socket:
-when the server is gone, it ends everything. It never outlives its interpreter.
+In a cell it is pid 1, forked ahead by the launcher: its end is the end of all. Without pid namespaces it
+is a subreaper, forked by the zygote as the interpreter's parent, and kills until no child is left.
+Either watches its socket: when the server is gone, it ends everything.
 
-From the server: one byte each, `INTERRUPT` or `KILL`. To the server: JSON, first `{"pid"}` with a
-pidfd of the interpreter, then `{"interrupted"}` for each `INTERRUPT`, and `{"exit": …}` when the
-interpreter has ended.
+From the server, as JSON: `{"interrupt": group}`, `{"kill": true}`, `{"usage": number}`.
+To the server: first `{"ready": true}` from a cell, or `{"pid": …}` with a pidfd of the interpreter; then
+`{"interrupted": group}` and `{"answer": number, …}`, and from a subreaper `{"exited": pid, …}`
+when the interpreter has ended.
 """
 
 from __future__ import annotations
@@ -16,29 +18,37 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import syscalls
-from .children import ChildWatch, end_all_children
-from .descriptors import close_all_but, send_message
+from .children import ChildWatch, all_others, descendants, end_all_children
+from .descriptors import close_all_but, receive_message, send_message
+from .usage import measure
 
-INTERRUPT, KILL = b"i", b"k"
 
-
-def run_keeper(
-    end: socket.socket, *, own_namespace: bool, run_interpreter: Callable[[], None]
-) -> NoReturn:
-    """Is the keeper, in a process that was just forked for it.
+def run_cell_keeper(end: socket.socket) -> NoReturn:
+    """Is the keeper of a cell, in its pid 1.
 
     Args:
         end: Its socket.
-        own_namespace: Whether this process is pid 1 of a pid namespace.
+    """
+    os.setsid()
+    watch = ChildWatch()
+    close_all_but([end.fileno(), *watch.descriptors])
+    with contextlib.suppress(EOFError, OSError):  # the server is gone
+        send_message(end, {"ready": True})
+        _keep(end, watch, interpreter=None)
+    os._exit(0)  # this ends all that is left
+
+
+def run_subreaper_keeper(end: socket.socket, run_interpreter: Callable[[], None]) -> NoReturn:
+    """Is the keeper of a context without a pid namespace, in a process that was just forked for it.
+
+    Args:
+        end: Its socket.
         run_interpreter: What the interpreter's process does; it must close what is not its own.
     """
-    if own_namespace:
-        syscalls.mount_own_proc()
-    else:
-        syscalls.become_subreaper()
+    syscalls.become_subreaper()
     os.setsid()
     watch = ChildWatch()
     interpreter = os.fork()
@@ -48,35 +58,35 @@ def run_keeper(
         run_interpreter()
         os._exit(0)
     close_all_but([end.fileno(), *watch.descriptors])
-    pidfd = os.pidfd_open(interpreter)
-    send_message(end, {"pid": interpreter}, [pidfd])
-    os.close(pidfd)
-    with contextlib.suppress(OSError):  # the server is gone
+    with contextlib.suppress(EOFError, OSError):
+        pidfd = os.pidfd_open(interpreter)
+        send_message(end, {"pid": interpreter}, [pidfd])
+        os.close(pidfd)
         _keep(end, watch, interpreter)
-    if not own_namespace:
-        end_all_children()
-    os._exit(0)  # as pid 1, this ends all that is left
+    end_all_children()
+    os._exit(0)
 
 
-def _keep(end: socket.socket, watch: ChildWatch, interpreter: int) -> None:
+def _keep(end: socket.socket, watch: ChildWatch, interpreter: int | None) -> None:
+    """Reaps, and obeys the server, until it is told to end or the interpreter, if it is its own, has ended."""
     while True:
         ready = select.select([end.fileno(), watch.fileno()], [], [])[0]
         if watch.fileno() in ready:
             for child in watch.reap():
                 if child.pid == interpreter:
-                    exit_ = {
-                        "code": child.exit_code,
-                        "cpu": child.cpu_time_s,
-                        "peak": child.peak_memory_bytes,
-                    }
-                    send_message(end, {"exit": exit_})
+                    send_message(end, child.report())
                     return
         if end.fileno() in ready:
-            order = end.recv(16)
-            if order == INTERRUPT:
-                # The group has the interpreter and what it runs in the foreground, as on a terminal.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(interpreter, signal.SIGINT)
-                send_message(end, {"interrupted": True})
-            else:
+            order, _ = receive_message(end)
+            if "kill" in order:
                 return
+            send_message(end, _obey(order, all_others if interpreter is None else descendants))
+
+
+def _obey(order: dict[str, Any], held: Callable[[], set[int]]) -> dict[str, Any]:
+    if "interrupt" in order:
+        # The group has the interpreter and what it runs in the foreground, as on a terminal.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(order["interrupt"], signal.SIGINT)
+        return {"interrupted": order["interrupt"]}
+    return {"answer": order["usage"], **measure(held())}

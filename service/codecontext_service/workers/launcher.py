@@ -5,8 +5,10 @@ descriptor 3. Where the machine allows it, it is pid 1 of a pid namespace, so th
 of all; else it is a subreaper, which ends all when the server is gone.
 
 From the server: `{"spawn": number, "argv": […], "env": {…}}` with the descriptors that become 3 and 2,
-`{"keep": pid}` for each keeper, `{"sweep": number}`. To the server: `{"ready": …}` once,
-`{"spawned": number, "pid": …}`, `{"exited": pid, "code": …}`, `{"swept": number}`.
+`{"cell": number}` with the socket of its keeper; without pid namespaces `{"keep": pid}` for each keeper
+and `{"sweep": number}`. To the server: `{"ready": …}` once, `{"answer": number, …}` to each order that has
+a number, with the `pid` of what was started (and a pidfd of a cell's keeper) or the `error` that
+prevented it, and `{"exited": pid, …}` for each child that it has reaped.
 """
 
 from __future__ import annotations
@@ -22,26 +24,23 @@ from collections.abc import Callable
 from typing import Any
 
 from . import syscalls
+from .cells import Nursery, check_cells, fork
 from .children import ChildWatch, end_all_children
 from .descriptors import close_all, close_all_but, receive_message, send_message
+from .keeper import run_cell_keeper
 
 
-def _works(attempt: Callable[[], None]) -> bool:
-    """Tries something in a child process, since there is no way back from a namespace."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            attempt()
-            status = 0
-        except OSError:
-            pass
-        finally:
-            os._exit(status)
-    return os.waitpid(pid, 0)[1] == 0
+def _cells_work() -> bool:
+    """Tries it in a child process, since there is no way back from a namespace."""
+
+    def attempt() -> None:
+        _enter_pid_namespace()
+        check_cells()
+
+    return os.waitpid(fork(attempt), 0)[1] == 0
 
 
-def _make_pid_namespace() -> None:
+def _enter_pid_namespace() -> None:
     """Enters a new pid namespace with its own /proc, in a child of this process.
 
     Returns in that child, its pid 1. The process itself waits for it and exits as it does.
@@ -60,58 +59,84 @@ def _make_pid_namespace() -> None:
 class Launcher:
     """The launcher's state: its children that are meant to be there."""
 
-    def __init__(self, end: socket.socket, *, pid_namespaces: bool) -> None:
-        """Starts with no children."""
+    def __init__(self, end: socket.socket, *, cells: bool) -> None:
+        """Starts with no children.
+
+        Args:
+            end: Its socket.
+            cells: Whether the machine allows cells, and this process is pid 1 of a namespace.
+        """
         self._end = end
-        self._pid_namespaces = pid_namespaces
+        self._nursery = Nursery() if cells else None
         self._known: set[int] = set()
         self._watch = ChildWatch()
 
     def run(self) -> None:
         """Takes orders until the server is gone."""
-        send_message(self._end, {"ready": True, "pid_namespaces": self._pid_namespaces})
+        send_message(self._end, {"ready": True, "pid_namespaces": self._nursery is not None})
         while True:
             ready = select.select([self._end.fileno(), self._watch.fileno()], [], [])[0]
             if self._watch.fileno() in ready:
                 self._reap()
             if self._end.fileno() in ready:
                 message, descriptors = receive_message(self._end)
-                self._obey(message, descriptors)
-                close_all(descriptors)
+                try:
+                    self._obey(message, descriptors)
+                finally:
+                    close_all(descriptors)
 
     def _reap(self) -> None:
         for child in self._watch.reap():
             self._known.discard(child.pid)
-            send_message(self._end, {"exited": child.pid, "code": child.exit_code})
+            send_message(self._end, child.report())
 
     def _obey(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "spawn" in message:
-            pid = self._spawn(message["argv"], message["env"], descriptors)
-            self._known.add(pid)
-            send_message(self._end, {"spawned": message["spawn"], "pid": pid})
+            argv, env = message["argv"], message["env"]
+            launcher = os.getpid()
+            self._start(
+                message["spawn"], lambda: fork(lambda: self._exec(argv, env, descriptors, launcher))
+            )
+        elif "cell" in message:
+            self._start(message["cell"], lambda: self._fork_cell(descriptors[0]), with_pidfd=True)
         elif "keep" in message:
             self._known.add(message["keep"])
         elif "sweep" in message:
             end_all_children(spare=frozenset(self._known))
-            send_message(self._end, {"swept": message["sweep"]})
+            send_message(self._end, {"answer": message["sweep"]})
 
-    def _spawn(self, argv: list[str], env: dict[str, str], descriptors: list[int]) -> int:
-        launcher = os.getpid()
-        pid = os.fork()
-        if pid:
-            return pid
+    def _start(self, number: int, start: Callable[[], int], *, with_pidfd: bool = False) -> None:
         try:
-            syscalls.die_with_parent(launcher)
+            pid = start()
+        except OSError as error:
+            send_message(self._end, {"answer": number, "error": str(error)})
+            return
+        self._known.add(pid)
+        pidfds = [os.pidfd_open(pid)] if with_pidfd else []
+        send_message(self._end, {"answer": number, "pid": pid}, pidfds)
+        close_all(pidfds)
+
+    def _exec(
+        self, argv: list[str], env: dict[str, str], descriptors: list[int], launcher: int
+    ) -> None:
+        syscalls.die_with_parent(launcher)
+        self._watch.close()
+        end, log = descriptors
+        os.dup2(log, 2)
+        os.dup2(end, 3)
+        close_all_but([3])
+        os.execve(argv[0], argv, env)
+
+    def _fork_cell(self, end: int) -> int:
+        if self._nursery is None:
+            raise OSError("this machine allows no cells")
+
+        def run() -> None:
             self._watch.close()
-            end, log = descriptors
-            os.dup2(log, 2)
-            os.dup2(end, 3)
-            close_all_but([3])
-            os.execve(argv[0], argv, env)
-        except BaseException as error:
-            os.write(2, f"{argv[0]}: {error}\n".encode())
-        finally:
-            os._exit(127)
+            self._end.close()
+            run_cell_keeper(socket.socket(fileno=end))
+
+        return self._nursery.fork_cell(run)
 
 
 def main() -> None:
@@ -121,15 +146,15 @@ def main() -> None:
     end.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the server decides, over the socket
-    allowed = options["pid_namespaces"] and _works(_make_pid_namespace)
-    if allowed:
+    cells = options["pid_namespaces"] and _cells_work()
+    if cells:
         syscalls.die_with_parent(options["server_pid"])
-        _make_pid_namespace()
+        _enter_pid_namespace()
     else:
         syscalls.become_subreaper()
     with contextlib.suppress(EOFError, OSError):
-        Launcher(end, pid_namespaces=allowed).run()
-    if not allowed:
+        Launcher(end, cells=cells).run()
+    if not cells:
         end_all_children()
 
 

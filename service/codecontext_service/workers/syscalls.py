@@ -21,7 +21,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 
-_CAP_SYS_ADMIN = 21
+_CAP_SYS_CHROOT, _CAP_SYS_ADMIN = 18, 21
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -58,7 +58,8 @@ def setns(fd: int, kind: int) -> None:
 def enter_user_namespace() -> None:
     """Enters a new user namespace in which this process has its old ids and all capabilities.
 
-    CAP_SYS_ADMIN is made ambient, so that it outlives an exec.
+    What it takes to enter cells, CAP_SYS_ADMIN and CAP_SYS_CHROOT (see setns(2)), is made ambient, so
+    that it outlives an exec.
 
     Raises:
         OSError: The kernel refused.
@@ -72,9 +73,11 @@ def enter_user_namespace() -> None:
     ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
-    bit = 1 << _CAP_SYS_ADMIN
-    _set_capabilities(effective=bit, permitted=bit, inheritable=bit)
-    _check(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_SYS_ADMIN), "prctl(PR_CAP_AMBIENT)")
+    bits = 1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_CHROOT
+    _set_capabilities(effective=bits, permitted=bits, inheritable=bits)
+    for capability in (_CAP_SYS_ADMIN, _CAP_SYS_CHROOT):
+        raised = _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
+        _check(raised, "prctl(PR_CAP_AMBIENT)")
 
 
 def _set_capabilities(*, effective: int, permitted: int, inheritable: int) -> None:
@@ -87,20 +90,26 @@ def _set_capabilities(*, effective: int, permitted: int, inheritable: int) -> No
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)(*words)), "capset")
 
 
-def drop_privileges() -> None:
-    """Gives up every capability for good: this process, its children and what they exec.
+def drop_privilege_bounds() -> None:
+    """Has no exec of this process, or of those forked from it, ever give a capability again.
 
     Raises:
         OSError: The kernel refused.
     """
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl(PR_SET_NO_NEW_PRIVS)")
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     capability = 0
     while _prctl(_PR_CAPBSET_READ, capability) >= 0:
-        _prctl(
-            _PR_CAPBSET_DROP, capability
-        )  # needs CAP_SETPCAP, without which exec gives nothing anyway
+        _prctl(_PR_CAPBSET_DROP, capability)  # needs CAP_SETPCAP; no_new_privs says the same
         capability += 1
+
+
+def drop_capabilities() -> None:
+    """Gives up every capability that this process has.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _set_capabilities(effective=0, permitted=0, inheritable=0)
 
 

@@ -1,9 +1,11 @@
 """The zygote of a Python runtime: has everything loaded, and forks contexts from itself.
 
 It is exec'd under the runtime's own interpreter, stays single-threaded, and talks to the server over
-descriptor 3. From the server: `{"fork": number}` with the channel, the keeper's socket, and the write
-ends of standard output and error. To the server: `{"ready": …}` once or `{"failed": …}`, `{"forked":
-number, "pid": …}` with the keeper's pidfd, and `{"exited": pid, "code": …}` when it has reaped one.
+descriptor 3. From the server: `{"fork": number}` with the channel, the write ends of standard output and
+error, and a pidfd of the cell's keeper; without cells the keeper's socket in its place. To the server:
+`{"ready": …}` once or `{"failed": …}`, `{"answer": number, …}` to each order, with the `pid` and a pidfd of
+the interpreter (without cells: of the keeper above it) or the `error` that prevented it, and
+`{"exited": pid, …}` for each child that it has reaped.
 """
 
 from __future__ import annotations
@@ -17,26 +19,27 @@ import select
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from . import syscalls
+from .cells import Nursery, fork
 from .channel import Channel
 from .children import ChildWatch
 from .descriptors import close_all, close_all_but, receive_message, send_message
-from .keeper import run_keeper
+from .keeper import run_subreaper_keeper
 
 CHANNEL_FD = 700
 """Where an interpreter's channel is: out of the way of what the code opens and closes."""
 
 
 class Zygote:
-    """The zygote's state: what is loaded, and whether each context gets a pid namespace."""
+    """The zygote's state: its socket, and what to load."""
 
     def __init__(self, end: socket.socket, options: dict[str, Any]) -> None:
         """Starts with nothing loaded."""
         self._end = end
         self._options = options
-        self._own_namespaces: bool = options["pid_namespaces"]
+        self._nursery: Nursery | None = None
 
     def run(self) -> None:
         """Loads everything, then forks contexts until the server is gone."""
@@ -61,65 +64,68 @@ class Zygote:
             self._serve(interpreter)
 
     def _serve(self, interpreter: Any) -> None:
-        home = (
-            os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._own_namespaces else -1
-        )
-        watch = ChildWatch()
+        if self._options["pid_namespaces"]:
+            self._nursery = Nursery()
+            syscalls.drop_privilege_bounds()
+        self._watch = ChildWatch()
         while True:
-            ready = select.select([self._end.fileno(), watch.fileno()], [], [])[0]
-            if watch.fileno() in ready:
+            ready = select.select([self._end.fileno(), self._watch.fileno()], [], [])[0]
+            if self._watch.fileno() in ready:
                 # At once: the end of a pid namespace waits for it.
-                for child in watch.reap():
-                    send_message(self._end, {"exited": child.pid, "code": child.exit_code})
-            if self._end.fileno() not in ready:
-                continue
-            message, descriptors = receive_message(self._end)
-            if self._own_namespaces:
-                syscalls.unshare(syscalls.CLONE_NEWPID)
-            pid = os.fork()
-            if pid == 0:
-                watch.close()
-                _become_context(
-                    interpreter, self._end, descriptors, own_namespace=self._own_namespaces
-                )
-            if self._own_namespaces:
-                syscalls.setns(home, syscalls.CLONE_NEWPID)
-            pidfd = os.pidfd_open(pid)
-            send_message(self._end, {"forked": message["fork"], "pid": pid}, [pidfd])
-            close_all([pidfd, *descriptors])
+                for child in self._watch.reap():
+                    send_message(self._end, child.report())
+            if self._end.fileno() in ready:
+                message, descriptors = receive_message(self._end)
+                self._answer(message["fork"], interpreter, descriptors)
+                close_all(descriptors)
 
+    def _answer(self, number: int, interpreter: Any, descriptors: list[int]) -> None:
+        try:
+            pid = self._fork(interpreter, *descriptors)
+        except OSError as error:
+            send_message(self._end, {"answer": number, "error": str(error)})
+            return
+        pidfd = os.pidfd_open(pid)
+        send_message(self._end, {"answer": number, "pid": pid}, [pidfd])
+        os.close(pidfd)
 
-def _become_context(
-    interpreter: Any, zygote_end: socket.socket, descriptors: list[int], *, own_namespace: bool
-) -> NoReturn:
-    """Turns the forked process into a keeper, and its child into the interpreter."""
-    status = 1
-    try:
-        zygote_end.close()
-        channel, keeper, stdout, stderr = descriptors
+    def _fork(self, interpreter: Any, channel: int, stdout: int, stderr: int, cell: int) -> int:
+        def run_in_cell() -> None:
+            self._leave()
+            run_interpreter()
+
+        def run_keeper() -> None:
+            self._leave()
+            run_subreaper_keeper(socket.socket(fileno=cell), run_interpreter)
 
         def run_interpreter() -> None:
-            os.setsid()
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                # The launcher ignores them, which children inherit: theirs could not be terminated.
-                signal.signal(number, signal.SIG_DFL)
-            null = os.open(os.devnull, os.O_RDONLY)
-            for source, target in ((null, 0), (stdout, 1), (stderr, 2), (channel, CHANNEL_FD)):
-                os.dup2(source, target, inheritable=target <= 2)
-            close_all_but([CHANNEL_FD])
-            if own_namespace:
-                syscalls.drop_privileges()
+            _settle(channel, stdout, stderr)
+            if self._nursery is not None:
+                syscalls.drop_capabilities()
             interpreter.run(Channel(socket.socket(fileno=CHANNEL_FD)))
 
-        run_keeper(
-            socket.socket(fileno=keeper),
-            own_namespace=own_namespace,
-            run_interpreter=run_interpreter,
+        return (
+            fork(run_keeper)
+            if self._nursery is None
+            else self._nursery.fork_into(cell, run_in_cell)
         )
-    except BaseException as error:
-        os.write(2, f"codecontext: a context could not start: {error!r}\n".encode())
-    finally:
-        os._exit(status)
+
+    def _leave(self) -> None:
+        """Lets go of what is the zygote's, in a process that was just forked from it."""
+        self._watch.close()
+        self._end.close()
+
+
+def _settle(channel: int, stdout: int, stderr: int) -> None:
+    """Puts descriptors and signals of a new interpreter's process in order."""
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # The launcher ignores them, which children inherit: theirs could not be terminated.
+        signal.signal(number, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (stdout, 1), (stderr, 2), (channel, CHANNEL_FD)):
+        os.dup2(source, target, inheritable=target <= 2)
+    close_all_but([CHANNEL_FD])
 
 
 def main() -> None:
