@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import resource
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+
+from codecontext_service.domain.limits import MIN_OPEN_FILES, Limits
 
 LANGUAGES = ("python",)
 """The languages that a runtime may have."""
@@ -138,6 +141,33 @@ class Config:
     deleted_ids_s: float = 86_400.0
     """How long a deleted id is remembered."""
 
+    memory_bytes: int = 2 << 30
+    """Memory that a context's processes may use together unless it asks for another limit; past it
+    they are ended. 0 means no limit."""
+
+    max_memory_bytes: int = 0
+    """The most memory that a context may ask for; 0 means any."""
+
+    cpu_time_s: float = 0.0
+    """CPU time that a context's processes may use in all its life unless it asks for another limit;
+    past it they are ended. 0 means no limit."""
+
+    max_cpu_time_s: float = 0.0
+    """The most CPU time that a context may ask for; 0 means any."""
+
+    open_files: int = 1024
+    """Files that each process may have open unless its context asks for another limit."""
+
+    max_open_files: int = 1 << 16
+    """The most open files that a context may ask for; no more than the server itself may have."""
+
+    file_size_bytes: int = 0
+    """The largest file that a process may write unless its context asks for another limit; 0 means
+    no limit."""
+
+    max_file_size_bytes: int = 0
+    """The largest file that a context may ask for; 0 means any."""
+
     log_level: str = "info"
     """The least level that is logged: debug, info, warning or error."""
 
@@ -146,6 +176,21 @@ class Config:
 
     runtimes: tuple[RuntimeConfig, ...] = field(default_factory=lambda: (RuntimeConfig(),))
     """What contexts can be made from."""
+
+    @property
+    def default_limits(self) -> Limits:
+        """What a context may use that asks for nothing else."""
+        return self._limits("")
+
+    @property
+    def max_limits(self) -> Limits:
+        """What a context may ask for at most; 0 means any."""
+        return self._limits("max_")
+
+    def _limits(self, prefix: str) -> Limits:
+        limits = Limits(**{each.name: getattr(self, prefix + each.name) for each in fields(Limits)})
+        possible = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return replace(limits, open_files=min(limits.open_files, possible))
 
     def check(self) -> None:
         """Checks the values, each for itself and together.
@@ -164,6 +209,7 @@ class Config:
         for name, value in vars(self).items():
             if isinstance(value, int | float) and value < 0:
                 raise ConfigError(f"{name}: must not be negative")
+        self._check_limits()
         if self.journal_bytes < 1 << 16:
             raise ConfigError("journal_bytes: must be 65536 or more")
         if not self.listen:
@@ -181,6 +227,14 @@ class Config:
             raise ConfigError("runtimes: each name may be given once")
         for runtime in self.runtimes:
             runtime.check()
+
+    def _check_limits(self) -> None:
+        for name, most in vars(self.max_limits).items():
+            if most and getattr(self.default_limits, name) > most:
+                raise ConfigError(f"{name}: is more than max_{name}, {most}")
+        for name in ("open_files", "max_open_files"):
+            if getattr(self, name) < MIN_OPEN_FILES:
+                raise ConfigError(f"{name}: must be {MIN_OPEN_FILES} or more")
 
 
 def _check_address(address: str, *, insecure: bool) -> None:

@@ -24,6 +24,7 @@ from codecontext_service.runtimes.registry import Runtimes
 from . import conversion, paging
 from .errors import stream, unary
 from .host import HostInfo
+from .limits import read_limits
 from .unimplemented import refuse_missing
 from .validation import Checks
 
@@ -62,8 +63,12 @@ class CodeContextServicer(CodeContextServiceServicer):
     async def CreateCodeContext(  # noqa: D102
         self, request: pb.CreateCodeContextRequest, context: _Call
     ) -> pb.CreateCodeContextResponse:
-        _refuse_unoffered(request, "request_id", "resource_limits", "network_policy")
+        _refuse_unoffered(request, "request_id", "network_policy")
+        _refuse_unoffered(
+            request.resource_limits, "cpus", "processes", "workspace_bytes", "workspace_inodes"
+        )
         checks = Checks()
+        limits = read_limits(checks, request.resource_limits, self._config)
         if request.cwd and (not request.cwd.startswith("/") or "\0" in request.cwd):
             checks.wrong("cwd", "is not absolute: give a path that begins with '/'")
         env = checks.env("env_vars", request.env_vars)
@@ -77,7 +82,7 @@ class CodeContextServicer(CodeContextServiceServicer):
         checks.finish()
         created = await self._manager.create(
             CreateRequest(
-                runtime, request.cwd, env, labels, request.sandbox_id, idle_timeout_s, ttl_s
+                runtime, request.cwd, env, labels, request.sandbox_id, idle_timeout_s, ttl_s, limits
             )
         )
         return pb.CreateCodeContextResponse(context=self._message(created))

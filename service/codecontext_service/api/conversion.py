@@ -7,6 +7,7 @@ from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
 from codecontext.v1 import code_context_pb2, execution_pb2, resources_pb2
 from codecontext_service.contexts.context import Context
 from codecontext_service.domain import events
+from codecontext_service.domain.limits import Limits
 from codecontext_service.executions.execution import Execution
 from codecontext_service.executions.gathering import Gathered
 from codecontext_service.executions.journal import Entry
@@ -60,10 +61,21 @@ def code_context(
         expire_time=None if context.expire_time is None else timestamp(context.expire_time),
         execution_count=context.execution_count,
         queued_executions=len(context.queue),
+        resource_limits=resource_limits(options.limits),
         isolation=isolation,
         host=host,
         failure=context.failure if context.state.value == "FAILED" else "",
         executing_execution_id=context.current.id if context.current else "",
+    )
+
+
+def resource_limits(limits: Limits) -> resources_pb2.ResourceLimits:
+    """Converts limits."""
+    return resources_pb2.ResourceLimits(
+        memory_bytes=limits.memory_bytes,
+        cpu_time=duration(limits.cpu_time_s) if limits.cpu_time_s else None,
+        open_files=limits.open_files,
+        file_size_bytes=limits.file_size_bytes,
     )
 
 

@@ -11,7 +11,7 @@ from codecontext.v1 import resources_pb2
 from codecontext_service.config import Config
 from codecontext_service.runtimes.registry import ALIASES, Runtimes
 
-from .conversion import duration
+from .conversion import duration, resource_limits
 
 
 class HostInfo:
@@ -62,4 +62,6 @@ class HostInfo:
             default_idle_timeout=duration(config.idle_timeout_s) if config.idle_timeout_s else None,
             default_ttl=duration(config.ttl_s) if config.ttl_s else None,
             default_run_timeout=duration(config.run_timeout_s) if config.run_timeout_s else None,
+            default_resource_limits=resource_limits(config.default_limits),
+            max_resource_limits=resource_limits(config.max_limits),
         )

@@ -47,11 +47,21 @@ class Checks:
         """Returns the error of all that was wrong, with what another check has found."""
         return InvalidArgument(*self._violations, *more)
 
-    def seconds(self, request: Message, field: str, default: float = 0.0) -> float:
-        """Returns a duration in seconds; the default if it is unset."""
+    def seconds(
+        self, request: Message, field: str, default: float = 0.0, *, name: str = ""
+    ) -> float:
+        """Returns a duration in seconds; the default if it is unset.
+
+        Args:
+            request: What has the field.
+            field: The field.
+            default: What it is if it is unset.
+            name: What the caller knows it by; by default the field's own name.
+        """
         if not request.HasField(field):
             return default
         duration: Duration = getattr(request, field)
+        field = name or field
         seconds = duration.seconds + duration.nanos / 1e9
         if seconds < 0 or (
             (duration.seconds < 0) != (duration.nanos < 0)

@@ -18,6 +18,7 @@ from codecontext_service.domain.errors import (
     QuotaExceeded,
 )
 from codecontext_service.domain.events import Completed, Event, Gap, GapReason, Outcome
+from codecontext_service.domain.limits import NO_LIMITS, Limits
 from codecontext_service.executions.execution import Execution, StopCause
 from codecontext_service.executions.journal import size_of
 from codecontext_service.processes.keeper import Usage
@@ -52,6 +53,7 @@ class ContextOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     idle_timeout_s: float = 0.0
     ttl_s: float = 0.0
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -399,13 +401,23 @@ class Context:
         """Begins what waits, now that no interrupt can hit it by mistake."""
         self._start_next()
 
+    def _exceeded(self, exit_: ProcessExit) -> str:
+        limits = self.options.limits
+        if exit_.exceeded == "memory":
+            return f"its processes used more than {limits.memory_bytes} bytes of memory"
+        if exit_.exceeded == "cpu_time":
+            return f"its processes used more than {limits.cpu_time_s:g} s of CPU time"
+        return ""
+
     def on_ended(self, exit_: ProcessExit, failure: str | None) -> None:
         """Takes the end of the interpreter, asked for or not."""
         execution = self.current
         cause = execution.stop_cause if execution is not None else None
-        how = failure or str(exit_)
+        how = failure or self._exceeded(exit_) or str(exit_)
         outcome, message = Outcome.CRASHED, how
-        if execution is not None and cause is not None:
+        if exit_.exceeded == "memory":
+            outcome = Outcome.OUT_OF_MEMORY
+        elif execution is not None and cause is not None:
             outcome, message = cause.value, execution.stop_message or how
         self._finish(
             Completed(

@@ -26,6 +26,7 @@ from codecontext_service.domain.errors import (
     ServerStarting,
 )
 from codecontext_service.domain.ids import IdMaker
+from codecontext_service.domain.limits import NO_LIMITS, Limits
 from codecontext_service.executions.execution import Execution, RunRequest, StopCause
 from codecontext_service.executions.store import ExecutionStore
 from codecontext_service.runtimes.base import Runtime
@@ -52,6 +53,7 @@ class CreateRequest:
     sandbox_id: str = ""
     idle_timeout_s: float = 0.0
     ttl_s: float = 0.0
+    limits: Limits = NO_LIMITS
 
 
 class ContextManager:
@@ -192,6 +194,7 @@ class ContextManager:
             dict(request.labels),
             request.idle_timeout_s,
             request.ttl_s,
+            request.limits,
         )
         return Context(
             self._ids.make("c"),

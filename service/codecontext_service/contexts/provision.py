@@ -30,7 +30,9 @@ async def provide(context: Context, timeout_s: float) -> Interpreter:
         async with asyncio.timeout(timeout_s):
             interpreter = await options.runtime.acquire()
             try:
-                await interpreter.configure(cwd=options.cwd, env=_environment(context))
+                await interpreter.configure(
+                    cwd=options.cwd, env=_environment(context), limits=options.limits
+                )
             except BaseException:
                 _discard(interpreter)
                 raise

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from codecontext_service.domain.limits import Limits
+
 from .launcher import Launcher
 from .peer import Peer
 from .process import Process
@@ -44,6 +46,8 @@ class Keeper(ABC):
         """Done once the keeper is reaped, and with it every process that it held is gone."""
         self.pending_interrupts = 0
         """How many interrupts were ordered and not yet sent on."""
+        self.exceeded = ""
+        """The limit for which it has ended all: `memory` or `cpu_time`; empty if it has not."""
         self.on_interrupted: Callable[[], None] = lambda: None
         """Is called when an interrupt was sent on."""
         self._peer = Peer(end, self._on_message, self._on_closed)
@@ -60,6 +64,16 @@ class Keeper(ABC):
         with contextlib.suppress(OSError):
             self._peer.send({"interrupt": group})
             self.pending_interrupts += 1
+
+    def limit(self, limits: Limits) -> None:
+        """Has it end all once they use more memory or CPU time than they may."""
+        order = {"memory_bytes": limits.memory_bytes, "cpu_time_s": limits.cpu_time_s}
+        with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
+            self._peer.send({"limit": order})
+
+    def read_news(self) -> None:
+        """Takes what it has said by now, which may be why a process has ended."""
+        self._peer.read()
 
     async def usage(self) -> Usage:
         """Measures what its processes use.
@@ -97,6 +111,8 @@ class Keeper(ABC):
         if "interrupted" in message:
             self.pending_interrupts -= 1
             self.on_interrupted()
+        elif "exceeded" in message:
+            self.exceeded = message["exceeded"]
 
     @abstractmethod
     def _on_closed(self) -> None:

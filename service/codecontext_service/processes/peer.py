@@ -38,7 +38,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._orders: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         end.setblocking(False)
-        self._loop.add_reader(end, self._read)
+        self._loop.add_reader(end, self.read)
 
     @staticmethod
     def pair() -> tuple[socket.socket, socket.socket]:
@@ -96,7 +96,8 @@ class Peer:
             if not answered.done():
                 answered.set_exception(BrokenPipeError("the process is gone"))
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Takes what has come by now; the event loop calls this, and whoever can't wait for that."""
         while self._end.fileno() >= 0:
             try:
                 message, descriptors = receive_message(self._end)

@@ -22,6 +22,8 @@ class ProcessExit:
 
     cpu_time_s: float = 0.0
     peak_memory_bytes: int = 0
+    exceeded: str = ""
+    """The limit for which it was ended, see `Keeper.exceeded`; empty if for none."""
 
     @classmethod
     def from_report(cls, report: dict[str, Any]) -> ProcessExit:
@@ -52,6 +54,8 @@ class Process:
             pidfd: Its pidfd.
         """
         self.pid = pid
+        self.alive = True
+        """Whether it has not ended yet, as far as its pidfd tells."""
         self._pidfd = pidfd
         self._loop = asyncio.get_running_loop()
         self._report_wait_s = _REPORT_WAIT_S
@@ -73,6 +77,8 @@ class Process:
     def expect_no_report(self) -> None:
         """Hears that its reaper is gone: its end is all that can be known."""
         self._report_wait_s = 0.0
+        if self._timer is not None:
+            self._end(ProcessExit(None))
 
     def close(self) -> None:
         """Closes what the server holds of it."""
@@ -84,6 +90,7 @@ class Process:
             self._timer.cancel()
 
     def _on_exit(self) -> None:
+        self.alive = False
         self._loop.remove_reader(self._pidfd)
         if not self.ended.done():
             self._timer = self._loop.call_later(self._report_wait_s, self._end, ProcessExit(None))

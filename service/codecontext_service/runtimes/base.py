@@ -9,6 +9,7 @@ from typing import Protocol
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.events import Event
+from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.processes.process import ProcessExit
 
@@ -68,8 +69,8 @@ class Interpreter(Protocol):
     def interrupts_pending(self) -> bool:
         """Whether an interrupt that was asked for is still to be sent."""
 
-    async def configure(self, *, cwd: str, env: Mapping[str, str]) -> None:
-        """Gives it its working directory and environment, before its first run.
+    async def configure(self, *, cwd: str, env: Mapping[str, str], limits: Limits) -> None:
+        """Gives it its working directory, environment and limits, before its first run.
 
         Raises:
             WorkingDirectoryError: It can't work there.

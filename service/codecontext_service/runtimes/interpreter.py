@@ -10,8 +10,10 @@ import os
 import termios
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 
 from codecontext_service.domain.events import Event, Stream
+from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.processes.process import ProcessExit
 from codecontext_service.processes.zygote import Forked
@@ -91,15 +93,17 @@ class ChannelInterpreter:
         """Whether an interrupt that was asked for is still to be sent."""
         return self._keeper.pending_interrupts > 0
 
-    async def configure(self, *, cwd: str, env: Mapping[str, str]) -> None:
-        """Gives it its working directory and environment, before its first run.
+    async def configure(self, *, cwd: str, env: Mapping[str, str], limits: Limits) -> None:
+        """Gives it its working directory, environment and limits, before its first run.
 
         Raises:
             WorkingDirectoryError: It can't work there.
             InterpreterError: It has ended.
         """
         self._configured = self._loop.create_future()
-        self._send(channel.CONFIGURE, {"cwd": cwd, "env": dict(env)})
+        self._keeper.limit(limits)
+        rlimits = {"open_files": limits.open_files, "file_size": limits.file_size_bytes}
+        self._send(channel.CONFIGURE, {"cwd": cwd, "env": dict(env), "rlimits": rlimits})
         if self._ended:
             raise InterpreterError("the interpreter has ended")
         answer = await self._configured
@@ -304,7 +308,7 @@ class ChannelInterpreter:
         self._loop.call_later(_STATUS_WAIT_S, self._on_channel_lost)
 
     def _on_channel_lost(self) -> None:
-        if not self._process.ended.done():
+        if self._process.alive:
             self._failure = self._failure or "the code closed the interpreter's control channel"
             self.kill()
 
@@ -329,4 +333,6 @@ class ChannelInterpreter:
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # nobody may be waiting for it
-        self.listener.on_ended(ended.result(), self._failure)
+        self._keeper.read_news()
+        exit_ = replace(ended.result(), exceeded=self._keeper.exceeded)
+        self.listener.on_ended(exit_, self._failure)

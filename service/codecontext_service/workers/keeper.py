@@ -4,10 +4,11 @@ In a cell it is pid 1, forked ahead by the launcher: its end is the end of all. 
 is a subreaper, forked by the zygote as the interpreter's parent, and kills until no child is left.
 Either watches its socket: when the server is gone, it ends everything.
 
-From the server, as JSON: `{"interrupt": group}`, `{"kill": true}`, `{"usage": number}`.
+From the server, as JSON: `{"interrupt": group}`, `{"kill": true}`, `{"usage": number}`,
+`{"limit": {"memory_bytes": …, "cpu_time_s": …}}`.
 To the server: first `{"ready": true}` from a cell, or `{"pid": …}` with a pidfd of the interpreter; then
-`{"interrupted": group}` and `{"answer": number, …}`, and from a subreaper `{"exited": pid, …}`
-when the interpreter has ended.
+`{"interrupted": group}`, `{"answer": number, …}`, `{"exceeded": what}` before it ends all, and from a
+subreaper `{"exited": pid, …}` when the interpreter has ended.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from . import syscalls
 from .children import ChildWatch, all_others, descendants, end_all_children
 from .descriptors import close_all_but, receive_message, send_message
 from .usage import measure
+from .watchdog import Watchdog
 
 
 def run_cell_keeper(end: socket.socket) -> NoReturn:
@@ -69,8 +71,10 @@ def run_subreaper_keeper(end: socket.socket, run_interpreter: Callable[[], None]
 
 def _keep(end: socket.socket, watch: ChildWatch, interpreter: int | None) -> None:
     """Reaps, and obeys the server, until it is told to end or the interpreter, if it is its own, has ended."""
+    held = all_others if interpreter is None else descendants
+    watchdog = Watchdog(held)
     while True:
-        ready = select.select([end.fileno(), watch.fileno()], [], [])[0]
+        ready = select.select([end.fileno(), watch.fileno()], [], [], watchdog.wait_s)[0]
         if watch.fileno() in ready:
             for child in watch.reap():
                 if child.pid == interpreter:
@@ -80,13 +84,15 @@ def _keep(end: socket.socket, watch: ChildWatch, interpreter: int | None) -> Non
             order, _ = receive_message(end)
             if "kill" in order:
                 return
-            send_message(end, _obey(order, all_others if interpreter is None else descendants))
-
-
-def _obey(order: dict[str, Any], held: Callable[[], set[int]]) -> dict[str, Any]:
-    if "interrupt" in order:
-        # The group has the interpreter and what it runs in the foreground, as on a terminal.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(order["interrupt"], signal.SIGINT)
-        return {"interrupted": order["interrupt"]}
-    return {"answer": order["usage"], **measure(held())}
+            if "limit" in order:
+                watchdog.limit(**order["limit"])
+            elif "interrupt" in order:
+                # The group has the interpreter and what it runs in the foreground, as on a terminal.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(order["interrupt"], signal.SIGINT)
+                send_message(end, {"interrupted": order["interrupt"]})
+            else:
+                send_message(end, {"answer": order["usage"], **measure(held())})
+        if exceeded := watchdog.look():
+            send_message(end, {"exceeded": exceeded})
+            return

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def measure(pids: Iterable[int]) -> dict[str, float]:
@@ -21,28 +20,68 @@ def measure(pids: Iterable[int]) -> dict[str, float]:
         `processes`: how many are alive; `cpu`: CPU time in seconds; `memory`: their resident memory in
         bytes, shared pages counted in full; `own`: that which no other process shares, in bytes.
     """
+    pids = list(pids)
+    alive = [pid for pid in pids if _stat(pid)[:1] not in ([], [b"Z"], [b"X"])]
+    return {
+        "processes": len(alive),
+        "cpu": measure_cpu_time(pids),
+        "memory": sum(resident for resident, _ in _resident(alive)),
+        "own": sum(_rollup(alive, b"Private_")),
+    }
+
+
+def measure_cpu_time(pids: Iterable[int]) -> float:
+    """Returns the CPU time of processes, and of this process's children that have ended, in seconds."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    total = {"processes": 0, "cpu": ended.ru_utime + ended.ru_stime, "memory": 0, "own": 0}
+    ticks = 0
     for pid in pids:
-        with contextlib.suppress(OSError):
-            _add(total, f"/proc/{pid}")
-    return total
+        ticks += sum(map(int, _stat(pid)[11:15]))
+    return ended.ru_utime + ended.ru_stime + ticks / _TICKS
 
 
-def _add(total: dict[str, float], folder: str) -> None:
-    with open(f"{folder}/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()  # after the name, which may hold anything
-    if fields[0] == b"Z":
-        total["cpu"] += sum(map(int, fields[11:15])) / _TICKS
-        return
-    with open(f"{folder}/statm", "rb") as file:
-        resident = int(file.read().split()[1]) * _PAGE
-    own = 0
-    with open(f"{folder}/smaps_rollup", "rb") as file:
-        for line in file:
-            if line.startswith(b"Private_"):
-                own += int(line.split()[1]) * 1024
-    total["processes"] += 1
-    total["cpu"] += sum(map(int, fields[11:15])) / _TICKS
-    total["memory"] += resident
-    total["own"] += own
+def measure_memory(pids: Iterable[int]) -> int:
+    """Returns the memory that processes would give back, in bytes, quickly.
+
+    Pages that they share with each other, after a fork, are counted for each of them.
+    """
+    return sum(resident - file for resident, file in _resident(pids))
+
+
+def measure_own_memory(pids: Iterable[int]) -> int:
+    """Returns the memory that processes would give back, in bytes, exactly.
+
+    A page that is shared counts for each of its users by its part; see `smaps_rollup` in proc(5).
+    """
+    return sum(_rollup(pids, b"Pss_Anon", b"Pss_Shmem"))
+
+
+def _resident(pids: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Returns all resident memory of each process, and that of files, in bytes."""
+    for pid in pids:
+        status = dict(
+            line.split(b":", 1) for line in _read(pid, "status").splitlines() if line[:3] == b"Rss"
+        )
+        anonymous, file, shared = (
+            int(status.get(name, b"0 kB").split()[0]) * 1024
+            for name in (b"RssAnon", b"RssFile", b"RssShmem")
+        )
+        yield anonymous + file + shared, file
+
+
+def _rollup(pids: Iterable[int], *prefixes: bytes) -> Iterator[int]:
+    for pid in pids:
+        for line in _read(pid, "smaps_rollup").splitlines():
+            if line.startswith(prefixes):
+                yield int(line.split()[1]) * 1024
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Returns what stands after the name, which may hold anything: the state, the parent, and so on."""
+    return _read(pid, "stat").rpartition(b")")[2].split()
+
+
+def _read(pid: int, name: str) -> bytes:
+    """Reads one of a process's files; empty if it has ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()
+    return b""

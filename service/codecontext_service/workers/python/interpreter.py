@@ -120,6 +120,8 @@ class Interpreter:
     def _configure(self, message: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(message["env"])
+        _limit(resource.RLIMIT_NOFILE, message["rlimits"]["open_files"])
+        _limit(resource.RLIMIT_FSIZE, message["rlimits"]["file_size"])
         try:
             os.chdir(message["cwd"])
         except OSError as error:
@@ -233,6 +235,12 @@ def _system(command: Any) -> int:
     """Is `os.system()` in a context: that of the C library ignores SIGINT, so that a loop would go on."""
     code = subprocess.call(["/bin/sh", "-c", command], close_fds=False)
     return -code if code < 0 else code << 8
+
+
+def _limit(kind: int, value: int) -> None:
+    """Lowers a limit for good; 0 leaves it as it is."""
+    if value:
+        resource.setrlimit(kind, (value, value))
 
 
 def _cpu_time() -> float:

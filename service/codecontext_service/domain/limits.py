@@ -1,0 +1,33 @@
+"""What a context may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIN_OPEN_FILES = 32
+"""With fewer open files an interpreter can't even load a module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a context, or its sandbox, may use; 0 means that nothing limits it."""
+
+    memory_bytes: int = 0
+    """Memory of all its processes together. Past it they are ended, and the run with them."""
+
+    cpu_time_s: float = 0.0
+    """CPU time of all its processes together, in all its life. Past it they are ended."""
+
+    open_files: int = 0
+    """Open files of each process."""
+
+    file_size_bytes: int = 0
+    """The largest file that a process may write."""
+
+    def over(self, defaults: Limits) -> Limits:
+        """Returns these limits, with others for those that are 0."""
+        chosen = {name: value or getattr(defaults, name) for name, value in vars(self).items()}
+        return Limits(**chosen)
+
+
+NO_LIMITS = Limits()

@@ -1,0 +1,214 @@
+"""What a context may use, and what happens past it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes import Watch, inhabitants, processes_of
+from support.runs import state_of, until
+from support.servers import ServerProcess, serve_command
+
+from codecontext import (
+    CodeContext,
+    CodeContextClient,
+    CodeContextError,
+    ContextFailedError,
+    ContextState,
+    InvalidArgumentError,
+    Outcome,
+    ResourceLimits,
+)
+
+MIB = 1 << 20
+
+GROW = "kept = []\nwhile True: kept.append(bytearray(b'x') * (1 << 20))"
+MODES = [pytest.param((), id="namespaces"), pytest.param(("--no-pid-namespaces",), id="keepers")]
+
+
+@pytest.fixture(scope="module", params=MODES)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A server whose contexts may have 4 GiB, and 100 s of CPU time, at most."""
+    flags = ("--max-memory-bytes", "4GiB", "--max-cpu-time-s", "100", "--max-open-files", "512")
+    flags += ("--open-files", "256", *request.param)
+    with ServerProcess(tmp_path_factory.mktemp("limits") / "state", *flags) as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[CodeContextClient]:
+    """A client of the module's server."""
+    with CodeContextClient(server.target) as each:
+        yield each
+
+
+def limited(client: CodeContextClient, **limits: float) -> CodeContext:
+    """A context with limits."""
+    return client.create_code_context(resource_limits=ResourceLimits(**limits))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(GROW, id="interpreter"),
+        pytest.param(
+            f"import subprocess, sys\n_ = subprocess.run([sys.executable, '-c', {GROW!r}])",
+            id="child",
+        ),
+        pytest.param(
+            "import mmap\nkept = [mmap.mmap(-1, 1 << 20)]\n"
+            "while True:\n kept.append(mmap.mmap(-1, 1 << 20)); kept[-1].write(b'x' * (1 << 20))",
+            id="shared memory",
+        ),
+        pytest.param(
+            "import os, time\nkept = bytearray(b'x') * (60 << 20)\n"
+            "for _ in range(8):\n"
+            " if os.fork() == 0: kept = bytearray(b'y') * (60 << 20); time.sleep(1000)\n"
+            "time.sleep(1000)",
+            id="many processes",
+        ),
+    ],
+)
+def test_memory_past_the_limit_ends_the_context(
+    server: ServerProcess, client: CodeContextClient, code: str
+) -> None:
+    """A run whose processes take too much memory ends as OUT_OF_MEMORY, and its context says why."""
+    context, other = limited(client, memory_bytes=300 * MIB), client.create_code_context()
+    with Watch(processes_of(server, context)) as watch:
+        run = client.run_code(code, context=context)
+        assert (run.outcome, run.state_kept) == (Outcome.OUT_OF_MEMORY, False)
+        assert str(300 * MIB) in run.outcome_message
+        failed = client.get_code_context(context)
+        assert (failed.state, failed.failure) == (ContextState.FAILED, run.outcome_message)
+        assert watch.living(10) == []
+    assert client.run_code("6 * 7", context=other).text == "42"
+    client.restart_code_context(context)
+    assert client.run_code("1", context=context).text == "1"
+    assert client.run_code(GROW, context=context).outcome is Outcome.OUT_OF_MEMORY
+    client.delete_code_context(context)
+    assert inhabitants(context) == []
+
+
+def test_memory_under_the_limit_is_free_to_use(client: CodeContextClient) -> None:
+    """Pages that forked processes share count once, and memory that was given back counts no more."""
+    context = limited(client, memory_bytes=600 * MIB)
+    code = (
+        "import os, time\nblock = bytearray(b'x') * (250 << 20)\nread, write = os.pipe()\n"
+        "children = []\n"
+        "for _ in range(4):\n"
+        " children.append(os.fork())\n"
+        " if not children[-1]:\n"
+        "  sum(block[::4096]); os.write(write, b'x'); time.sleep(1.5); os._exit(0)\n"
+        "for _ in range(4): os.read(read, 1)\n"
+        "for child in children: os.waitpid(child, 0)\n"
+    )
+    run = client.run_code(code, context=context)
+    assert run.outcome is Outcome.SUCCEEDED, run
+    again = "for _ in range(20): block = None; block = bytearray(b'x') * (300 << 20)"
+    assert client.run_code(again, context=context).outcome is Outcome.SUCCEEDED
+
+
+def test_memory_that_is_taken_between_runs_counts_too(client: CodeContextClient) -> None:
+    """A thread that takes too much memory when nothing runs leaves a FAILED context that says why."""
+    context = limited(client, memory_bytes=300 * MIB)
+    code = (
+        f"import threading, time\ndef grow():\n time.sleep(0.2)\n exec({GROW!r})\n"
+        "threading.Thread(target=grow).start()"
+    )
+    assert client.run_code(code, context=context).outcome is Outcome.SUCCEEDED
+    until(lambda: state_of(client, context) is ContextState.FAILED)
+    assert "memory" in client.get_code_context(context).failure
+    with pytest.raises(ContextFailedError, match="memory"):
+        client.run_code("1", context=context)
+
+
+def test_cpu_time_past_the_limit_ends_the_context(client: CodeContextClient) -> None:
+    """CPU time counts over all runs and processes of a context, and past the limit it ends."""
+    context = limited(client, cpu_time=1.5)
+    burn = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+    assert client.run_code(burn, context=context).outcome is Outcome.SUCCEEDED
+    child = f"import subprocess, sys\n_ = subprocess.run([sys.executable, '-c', {burn!r}])"
+    assert client.run_code(child, context=context).outcome is Outcome.SUCCEEDED
+    run = client.run_code("while True: pass", context=context)
+    assert (run.outcome, run.state_kept) == (Outcome.CRASHED, False)
+    assert "1.5 s of CPU time" in run.outcome_message
+
+
+def test_open_files_are_limited(client: CodeContextClient) -> None:
+    """A process can't have more open files than its context allows, nor raise that."""
+    context = limited(client, open_files=64)
+    code = "kept = []\nwhile True: kept.append(open('/dev/null'))"
+    error = client.run_code(code, context=context).error
+    assert error is not None
+    assert "Too many open files" in error.value
+    counted = client.run_code("n = len(kept); kept = None; n", context=context)
+    assert 40 < int(counted.text or "") < 64
+    raised = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 65))"
+    assert client.run_code(raised, context=context).outcome is Outcome.RAISED
+    by_default = "import resource; resource.getrlimit(resource.RLIMIT_NOFILE)"
+    assert client.run_code(by_default, context=client.create_code_context()).text == "(256, 256)"
+
+
+def test_the_size_of_files_is_limited(client: CodeContextClient) -> None:
+    """A write past the largest file fails as one to a full disk would, and the context lives."""
+    context = limited(client, file_size_bytes=MIB)
+    run = client.run_code(f"open('f', 'wb', 0).write(b'x' * {MIB})", context=context)
+    assert run.text == str(MIB)
+    error = client.run_code("open('f', 'ab', 0).write(b'x')", context=context).error
+    assert error is not None
+    assert "File too large" in error.value
+
+
+def test_limits_are_told(client: CodeContextClient) -> None:
+    """A context tells the limits that hold for it, and the server what it gives and allows."""
+    info = client.get_server_info().limits
+    assert info.default_resource_limits.memory_bytes == 2 << 30
+    assert info.max_resource_limits.memory_bytes == 4 << 30
+    assert info.max_resource_limits.open_files == 512
+    context = limited(client, memory_bytes=1 << 30, cpu_time=50.0)
+    limits = client.get_code_context(context).resource_limits
+    assert limits == context.resource_limits
+    assert (limits.memory_bytes, limits.open_files) == (1 << 30, 256)
+    assert limits.cpu_time is not None
+    assert client.restart_code_context(context).resource_limits == limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [
+        ({"memory_bytes": (4 << 30) + 1}, "resource_limits.memory_bytes"),
+        ({"memory_bytes": -1}, "resource_limits.memory_bytes"),
+        ({"cpu_time": 101.0}, "resource_limits.cpu_time"),
+        ({"open_files": 513}, "resource_limits.open_files"),
+        ({"open_files": 3}, "resource_limits.open_files"),
+        ({"file_size_bytes": -5}, "resource_limits.file_size_bytes"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(
+    client: CodeContextClient, limits: dict[str, float], field: str
+) -> None:
+    """A limit that is none, or more than the server allows, is refused by its name."""
+    with pytest.raises(InvalidArgumentError) as refusal:
+        limited(client, **limits)
+    assert [each.field for each in refusal.value.field_violations] == [field]
+
+
+def test_what_cannot_be_limited_is_refused(client: CodeContextClient) -> None:
+    """A limit that this server could only ignore is refused, not ignored."""
+    for limits in ({"cpus": 0.5}, {"processes": 10}, {"workspace_bytes": 1 << 20}):
+        with pytest.raises(CodeContextError) as refusal:
+            limited(client, **limits)
+        assert refusal.value.reason == "NOT_IMPLEMENTED"
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    """A server whose default is more than its maximum does not start, and says so."""
+    flags = ("--memory-bytes", "2GiB", "--max-memory-bytes", "1GiB")
+    command = serve_command(tmp_path / "state", *flags)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "memory_bytes: is more than max_memory_bytes" in ended.stderr
