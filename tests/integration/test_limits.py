@@ -95,9 +95,9 @@ def test_memory_past_the_limit_ends_the_context(
 
 def test_memory_under_the_limit_is_free_to_use(client: CodeContextClient) -> None:
     """Pages that forked processes share count once, and memory that was given back counts no more."""
-    context = limited(client, memory_bytes=600 * MIB)
+    context = limited(client, memory_bytes=300 * MIB)
     code = (
-        "import os, time\nblock = bytearray(b'x') * (250 << 20)\nread, write = os.pipe()\n"
+        "import os, time\nblock = bytearray(b'x') * (110 << 20)\nread, write = os.pipe()\n"
         "children = []\n"
         "for _ in range(4):\n"
         " children.append(os.fork())\n"
@@ -108,7 +108,7 @@ def test_memory_under_the_limit_is_free_to_use(client: CodeContextClient) -> Non
     )
     run = client.run_code(code, context=context)
     assert run.outcome is Outcome.SUCCEEDED, run
-    again = "for _ in range(20): block = None; block = bytearray(b'x') * (300 << 20)"
+    again = "for _ in range(6): block = None; block = bytearray(b'x') * (150 << 20)"
     assert client.run_code(again, context=context).outcome is Outcome.SUCCEEDED
 
 
