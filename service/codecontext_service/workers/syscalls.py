@@ -268,7 +268,7 @@ def bring_up_loopback() -> None:
     Raises:
         OSError: The kernel refused.
     """
-    request = struct.pack("16sH14x", b"lo", _IFF_UP | _IFF_RUNNING)
+    request = struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
