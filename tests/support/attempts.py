@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import ctypes
+import dataclasses
 import errno
 import fcntl
+import importlib
 import mmap
 import multiprocessing
 import multiprocessing.pool
@@ -17,6 +19,7 @@ import multiprocessing.popen_fork
 import multiprocessing.queues
 import multiprocessing.synchronize
 import os
+import pickle
 import pty
 import resource
 import select
@@ -29,13 +32,15 @@ import sys
 import tempfile
 import termios
 import threading
+import traceback
 import zipfile
 from collections.abc import Callable
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
-from codecontext_service.workers import filters, landlock, syscalls
+from codecontext_service.workers import filters, landlock, mounts, probes, syscalls, tiers
+from codecontext_service.workers.confinement import ConfinementError, confine
 from codecontext_service.workers.syscalls import system_call
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -559,8 +564,6 @@ def spin_for_ever() -> None:
 
 def fail_to_confine(confinement: Any) -> tuple[str, str]:
     """The layer that fails, and what the error says."""
-    from codecontext_service.workers.confinement import ConfinementError, confine
-
     try:
         confine(confinement)
     except ConfinementError as error:
@@ -588,3 +591,136 @@ def landlock_without_no_new_privs() -> None:
 
 def landlock_abi() -> int:
     return landlock.abi()
+
+
+def write_bytes(path: str, size: int) -> None:
+    with open(path, "wb", buffering=0) as file:
+        written = file.write(bytes(size))
+        file.write(bytes(size - written))
+
+
+def dumpable() -> int:
+    return int(_libc.prctl(3, 0, 0, 0, 0))
+
+
+def kill_self(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def own_host_name(name: str) -> str:
+    syscalls.unshare(syscalls.CLONE_NEWUTS)
+    syscalls.set_hostname(name)
+    return os.uname().nodename
+
+
+def child_dies_with_parent(confinement: Any) -> bool:
+    """Whether a confined grandchild ends when the child ends that forked it."""
+    read, write = os.pipe()
+    syscalls.become_subreaper()
+    child_pid = os.fork()
+    if child_pid == 0:
+        parent = os.getpid()
+        if os.fork() == 0:
+            confine(dataclasses.replace(confinement, parent_pid=parent))
+            os.write(write, b"%d\n" % os.getpid())
+            while True:
+                signal.pause()
+        signal.pause()
+    grandchild = int(os.read(read, 20))
+    os.kill(child_pid, signal.SIGKILL)
+    os.waitpid(child_pid, 0)
+    return os.WTERMSIG(os.waitpid(grandchild, 0)[1]) == signal.SIGKILL
+
+
+def imported_from_elsewhere() -> list[str]:
+    """Modules that are neither of the standard library nor of the workers, after all were imported."""
+    for name in ("tiers", "probes", "confinement", "mounts", "control_groups", "syscalls"):
+        importlib.import_module(f"codecontext_service.workers.{name}")
+    known = (*sys.stdlib_module_names, "support", "__main__", "__mp_main__")
+    loaded = {name for name in sys.modules if name.partition(".")[0] not in known}
+    workers = "codecontext_service.workers"
+    return sorted(
+        name for name in loaded if not workers.startswith(name) and not name.startswith(workers)
+    )
+
+
+def build_jail() -> dict[str, Any]:
+    """Builds a jail in namespaces of its own and tells what it is like in there."""
+    syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            said = pickle.dumps(_in_jail())
+        except BaseException:
+            said = pickle.dumps(traceback.format_exc())
+        os.write(write, said)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as end:
+        found: dict[str, Any] = pickle.loads(end.read())
+    os.waitpid(pid, 0)
+    return found
+
+
+def _in_jail() -> dict[str, Any]:
+    mounts.make_private()
+    jail = tempfile.gettempdir()
+    mounts.mount_tmpfs(jail, size_bytes=1 << 20, inodes=64, mode=0o755)
+    for name in ("bound", "old", "proc", "small"):
+        os.mkdir(f"{jail}/{name}")
+    mounts.bind("/dev", f"{jail}/bound")
+    mounts.restrict_mount(jail, read_only=True)
+    mounts.mount_tmpfs(
+        f"{jail}/small", size_bytes=1 << 20, inodes=8, uid=os.getuid(), gid=os.getgid()
+    )
+    mounts.mount_proc(f"{jail}/proc")
+    mounts.change_root(jail, f"{jail}/old")
+
+    def many_files() -> None:
+        for number in range(8):
+            write_bytes(f"/small/{number}", 0)
+
+    return {
+        "root": list_folder("/"),
+        "old": list_folder("/old"),
+        "write to bound": _error_of(lambda: os.mkdir("/bound/new")),
+        "fill small": _error_of(lambda: write_bytes("/small/big", 2 << 20)),
+        "many files": _error_of(many_files),
+        "pids": [name for name in list_folder("/proc") if name.isdigit()],
+        "device": _error_of(lambda: use_device("/bound/zero")),
+    }
+
+
+def assess_machine() -> dict[str, Any]:
+    found = tiers.assess(probes.probe_layers())
+    try:
+        os.waitpid(-1, os.WNOHANG)
+        children = 1
+    except ChildProcessError:
+        children = 0
+    return found.as_dict() | {"children_left": children, "strongest": found.strongest.name}
+
+
+def assess_without_user_namespaces() -> dict[str, Any]:
+    """In a user namespace that may have none below it: as where a sysctl forbids them."""
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    write_text("/proc/self/setgroups", "deny")
+    write_text("/proc/self/uid_map", "0 0 1")
+    write_text("/proc/self/gid_map", "0 0 1")
+    write_text("/proc/sys/user/max_user_namespaces", "0")
+    return assess_machine()
+
+
+def write_text(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def probe_badly() -> list[tuple[bool, str]]:
+    probes.PROBE_TIMEOUT_S = 1
+    found = [
+        probes.probe("hangs", signal.pause),
+        probes.probe("dies", lambda: os.kill(os.getpid(), signal.SIGKILL)),
+    ]
+    return [(each.works, each.reason) for each in found]

@@ -85,14 +85,18 @@ def _report(action: Callable[[], None], write: int) -> None:
         signal.alarm(PROBE_TIMEOUT_S)
         action()
         reason = ""
-    except OSError as error:
-        reason = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
     except BaseException as error:
-        reason = str(error) or type(error).__name__
+        reason = _in_words(error)
     finally:
         with contextlib.suppress(OSError):
             os.write(write, reason.encode(errors="replace")[:4096])
         os._exit(1 if reason else 0)
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
 
 
 def _give_up(number: int, frame: object) -> None:
@@ -245,11 +249,11 @@ def _landlock_signals() -> None:
 
 
 def _in_user_namespace(action: Callable[[], None]) -> Callable[[], None]:
-    def probe() -> None:
+    def nested() -> None:
         syscalls.new_user_namespace()
         action()
 
-    return probe
+    return nested
 
 
 def probe_layers(own_uid: int = 60001) -> tuple[Layer, ...]:
@@ -281,12 +285,18 @@ def probe_layers(own_uid: int = 60001) -> tuple[Layer, ...]:
         ("memory_control_group", lambda: control_groups.try_limit("memory")),
         ("pids_control_group", lambda: control_groups.try_limit("pids")),
     )
-    return tuple(_probe(name, action) for name, action in probes)
+    return tuple(probe(name, action) for name, action in probes)
 
 
-def _probe(name: str, action: Callable[[], None]) -> Layer:
+def probe(name: str, action: Callable[[], None]) -> Layer:
+    """Tries something in a child process, which ends after it.
+
+    Args:
+        name: What the layer is called.
+        action: Raises an error where the layer doesn't work.
+    """
     try:
         _in_child(action)
     except (OSError, _DoesNotHoldError) as error:
-        return Layer(name, works=False, reason=str(error))
+        return Layer(name, works=False, reason=_in_words(error))
     return Layer(name, works=True, version=landlock.abi() if name == "landlock" else 0)
