@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
+import functools
 import os
 import signal
+import socket
+import struct
+from typing import Any
+
+from .architecture import this_machine
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,15 +72,7 @@ def enter_user_namespace() -> None:
     Raises:
         OSError: The kernel refused.
     """
-    uid, gid = os.geteuid(), os.getegid()
-    unshare(CLONE_NEWUSER)
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{uid} {uid} 1"),
-        ("gid_map", f"{gid} {gid} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+    new_user_namespace()
     bits = 1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_CHROOT
     _set_capabilities(effective=bits, permitted=bits, inheritable=bits)
     for capability in (_CAP_SYS_ADMIN, _CAP_SYS_CHROOT):
@@ -88,29 +88,6 @@ def _set_capabilities(*, effective: int, permitted: int, inheritable: int) -> No
         for half in (effective, permitted, inheritable)
     ]
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)(*words)), "capset")
-
-
-def drop_privilege_bounds() -> None:
-    """Has no exec of this process, or of those forked from it, ever give a capability again.
-
-    Raises:
-        OSError: The kernel refused.
-    """
-    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl(PR_SET_NO_NEW_PRIVS)")
-    capability = 0
-    while _prctl(_PR_CAPBSET_READ, capability) >= 0:
-        _prctl(_PR_CAPBSET_DROP, capability)  # needs CAP_SETPCAP; no_new_privs says the same
-        capability += 1
-
-
-def drop_capabilities() -> None:
-    """Gives up every capability that this process has.
-
-    Raises:
-        OSError: The kernel refused.
-    """
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    _set_capabilities(effective=0, permitted=0, inheritable=0)
 
 
 def mount_own_proc() -> None:
@@ -152,3 +129,151 @@ def become_subreaper() -> None:
 def flush_c_stdio() -> None:
     """Writes out what C code has left in the buffers of its stdio streams."""
     _libc.fflush(None)
+
+
+# What the confinement of a process needs beyond that.
+
+CLONE_NEWTIME = 0x00000080
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWNET = 0x40000000
+
+_PR_SET_DUMPABLE = 4
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
+
+_libc.syscall.restype = ctypes.c_long
+
+
+def system_call(name: str, *arguments: Any) -> int:
+    """Makes a system call that the C library may have no function for.
+
+    Args:
+        name: Its name in the table of `architecture`.
+        *arguments: Integers, and what ctypes takes as pointers (bytes, `byref(…)`, None).
+
+    Returns:
+        What the kernel returned.
+
+    Raises:
+        OSError: The kernel refused, or (ENOSYS) doesn't have it.
+        UnknownMachineError: This machine's numbers are not known.
+    """
+    number = this_machine().number(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name}: {os.strerror(errno.ENOSYS)}")
+    whole = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
+    result: int = _libc.syscall(ctypes.c_long(number), *whole)
+    _check(result, name)
+    return result
+
+
+def check(result: int, call: str) -> None:
+    """Raises what errno says if the result of a C function is negative.
+
+    Args:
+        result: What the function returned.
+        call: How the error should name it.
+
+    Raises:
+        OSError: It was negative.
+    """
+    _check(result, call)
+
+
+def set_no_new_privs() -> None:
+    """Has no exec ever give this process or its children more rights; a filter needs it.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Says whether processes of the same user may trace this one and see into its /proc entry.
+
+    A change of user ids makes a process undumpable, which then can't read its own /proc/self either.
+
+    Args:
+        dumpable: Whether they may.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    _check(_prctl(_PR_SET_DUMPABLE, int(dumpable)), "prctl(PR_SET_DUMPABLE)")
+
+
+@functools.cache
+def last_capability() -> int:
+    """Returns the highest capability that this kernel has, which is asked for once."""
+    capability = 0
+    while _prctl(_PR_CAPBSET_READ, capability + 1) >= 0:
+        capability += 1
+    return capability
+
+
+def drop_bounding_set() -> None:
+    """Has no exec ever give a capability; must come before the user ids change.
+
+    Raises:
+        PermissionError: This process doesn't have CAP_SETPCAP. After `set_no_new_privs` and
+            `clear_capabilities` an exec gives nothing all the same.
+        OSError: The kernel refused.
+    """
+    for capability in range(last_capability() + 1):
+        _check(_prctl(_PR_CAPBSET_DROP, capability), "prctl(PR_CAPBSET_DROP)")
+
+
+def clear_capabilities() -> None:
+    """Gives up every capability that this process has.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    _check(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL), "prctl(PR_CAP_AMBIENT)")
+    _set_capabilities(effective=0, permitted=0, inheritable=0)
+
+
+def set_hostname(name: str) -> None:
+    """Names the machine, for the processes of this UTS namespace.
+
+    Args:
+        name: At most 64 bytes.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    encoded = os.fsencode(name)
+    _check(_libc.sethostname(encoded, ctypes.c_size_t(len(encoded))), "sethostname")
+
+
+def bring_up_loopback() -> None:
+    """Brings up `lo` of this network namespace: 127.0.0.1, and ::1 where the kernel has IPv6.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    request = struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+
+
+def new_user_namespace() -> None:
+    """Enters a new user namespace in which this process has its old ids and, until an exec, all capabilities.
+
+    The process must be dumpable: see `set_dumpable`. Some systems accept this, and then let the capabilities
+    do nothing.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)

@@ -66,7 +66,9 @@ class Zygote:
     def _serve(self, interpreter: Any) -> None:
         if self._options["pid_namespaces"]:
             self._nursery = Nursery()
-            syscalls.drop_privilege_bounds()
+            syscalls.set_no_new_privs()
+            with contextlib.suppress(PermissionError):  # then no_new_privs says the same
+                syscalls.drop_bounding_set()
         self._watch = ChildWatch()
         while True:
             ready = select.select([self._end.fileno(), self._watch.fileno()], [], [])[0]
@@ -101,7 +103,7 @@ class Zygote:
         def run_interpreter() -> None:
             _settle(channel, stdout, stderr)
             if self._nursery is not None:
-                syscalls.drop_capabilities()
+                syscalls.clear_capabilities()
             interpreter.run(Channel(socket.socket(fileno=CHANNEL_FD)))
 
         return (
