@@ -77,9 +77,23 @@ class Config:
     """Directory for the sandboxes' workspaces; empty takes a fresh one in the system's temporary
     directory, which goes with the server."""
 
+    isolation: str = "auto"
+    """How contexts are contained: `auto` takes the strongest tier that this machine allows, `cell`
+    takes that one or does not start, `none` contains nothing but processes."""
+
+    require: tuple[str, ...] = ()
+    """Guarantees without which the server does not start, by name; `codecontext doctor` lists them."""
+
+    read_only_paths: tuple[str, ...] = ()
+    """Directories and files of the machine that code may read in cells, under their own names."""
+
+    first_uid: int = 220_000
+    """The first of the 65,536 users that sandboxes get when the server runs as root; nothing else may
+    run under them."""
+
     pid_namespaces: bool = True
-    """Give each context a pid namespace of its own where the machine allows that. Without them its
-    processes are held together by a keeper."""
+    """With the isolation `none`, give each context a pid namespace of its own where the machine
+    allows that. Without them its processes are held together by a keeper."""
 
     max_contexts: int = 1000
     """Contexts that may be there at one time."""
@@ -168,6 +182,26 @@ class Config:
     max_file_size_bytes: int = 0
     """The largest file that a context may ask for; 0 means any."""
 
+    processes: int = 128
+    """Processes and threads that a sandbox may have unless it asks for another limit; in cells only."""
+
+    max_processes: int = 4096
+    """The most processes and threads that a sandbox may ask for."""
+
+    workspace_bytes: int = 1 << 30
+    """What a sandbox's workspace may hold unless it asks for another limit; in cells only, where it
+    is kept in memory."""
+
+    max_workspace_bytes: int = 16 << 30
+    """The largest workspace that a sandbox may ask for."""
+
+    workspace_inodes: int = 65_536
+    """Files and directories that a sandbox's workspace may hold unless it asks for another limit; in
+    cells only."""
+
+    max_workspace_inodes: int = 1 << 20
+    """The most files and directories that a sandbox may ask for."""
+
     log_level: str = "info"
     """The least level that is logged: debug, info, warning or error."""
 
@@ -210,6 +244,11 @@ class Config:
             if isinstance(value, int | float) and value < 0:
                 raise ConfigError(f"{name}: must not be negative")
         self._check_limits()
+        if self.isolation not in ("auto", "cell", "none"):
+            raise ConfigError("isolation: take one of: auto, cell, none")
+        for path in self.read_only_paths:
+            if not path.startswith("/"):
+                raise ConfigError(f"read_only_paths: {path!r} is not absolute")
         if self.journal_bytes < 1 << 16:
             raise ConfigError("journal_bytes: must be 65536 or more")
         if not self.listen:
@@ -232,9 +271,15 @@ class Config:
         for name, most in vars(self.max_limits).items():
             if most and getattr(self.default_limits, name) > most:
                 raise ConfigError(f"{name}: is more than max_{name}, {most}")
-        for name in ("open_files", "max_open_files"):
-            if getattr(self, name) < MIN_OPEN_FILES:
-                raise ConfigError(f"{name}: must be {MIN_OPEN_FILES} or more")
+        for name, least in (
+            ("open_files", MIN_OPEN_FILES),
+            ("max_open_files", MIN_OPEN_FILES),
+            ("processes", 1),
+            ("workspace_bytes", 1 << 16),
+            ("workspace_inodes", 16),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: must be {least} or more")
 
 
 def _check_address(address: str, *, insecure: bool) -> None:

@@ -64,11 +64,15 @@ class CodeContextServicer(CodeContextServiceServicer):
         self, request: pb.CreateCodeContextRequest, context: _Call
     ) -> pb.CreateCodeContextResponse:
         _refuse_unoffered(request, "request_id", "network_policy")
-        _refuse_unoffered(
-            request.resource_limits, "cpus", "processes", "workspace_bytes", "workspace_inodes"
-        )
+        _refuse_unoffered(request.resource_limits, "cpus")
+        if not self._host.cells:
+            _refuse_unoffered(
+                request.resource_limits, "processes", "workspace_bytes", "workspace_inodes"
+            )
         checks = Checks()
         limits = read_limits(checks, request.resource_limits, self._config)
+        if not self._host.cells:
+            limits = limits.without_cells()
         if request.cwd and (not request.cwd.startswith("/") or "\0" in request.cwd):
             checks.wrong("cwd", "is not absolute: give a path that begins with '/'")
         env = checks.env("env_vars", request.env_vars)

@@ -76,6 +76,9 @@ def resource_limits(limits: Limits) -> resources_pb2.ResourceLimits:
         cpu_time=duration(limits.cpu_time_s) if limits.cpu_time_s else None,
         open_files=limits.open_files,
         file_size_bytes=limits.file_size_bytes,
+        processes=limits.processes,
+        workspace_bytes=limits.workspace_bytes,
+        workspace_inodes=limits.workspace_inodes,
     )
 
 

@@ -9,6 +9,8 @@ import time
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1 import resources_pb2
 from codecontext_service.config import Config
+from codecontext_service.domain.limits import Limits
+from codecontext_service.processes.containment import Containment
 from codecontext_service.runtimes.registry import ALIASES, Runtimes
 
 from .conversion import duration, resource_limits
@@ -17,19 +19,20 @@ from .conversion import duration, resource_limits
 class HostInfo:
     """What is known of the host."""
 
-    def __init__(self, *, pid_namespaces: bool) -> None:
+    def __init__(self, containment: Containment) -> None:
         """Makes the description.
 
         Args:
-            pid_namespaces: Whether each context has a pid namespace of its own.
+            containment: How contexts are contained.
         """
+        self.cells = containment.cells == "full"
+        """Whether limits of processes and files hold."""
         self.version = importlib.metadata.version("codecontext")
         self.name = socket.gethostname()
         self.start_time = time.time()
-        guarantees = ["descendants_die", "dies_with_server"]
-        if pid_namespaces:
-            guarantees += ["no_foreign_processes", "no_foreign_signals"]
-        self.isolation = resources_pb2.Isolation(tier="none", guarantees=guarantees)
+        self.isolation = resources_pb2.Isolation(
+            tier=containment.tier, guarantees=containment.guarantees
+        )
 
     def runtimes(self, runtimes: Runtimes) -> list[pb.RuntimeInfo]:
         """Describes the runtimes."""
@@ -62,6 +65,9 @@ class HostInfo:
             default_idle_timeout=duration(config.idle_timeout_s) if config.idle_timeout_s else None,
             default_ttl=duration(config.ttl_s) if config.ttl_s else None,
             default_run_timeout=duration(config.run_timeout_s) if config.run_timeout_s else None,
-            default_resource_limits=resource_limits(config.default_limits),
-            max_resource_limits=resource_limits(config.max_limits),
+            default_resource_limits=resource_limits(self._kept(config.default_limits)),
+            max_resource_limits=resource_limits(self._kept(config.max_limits)),
         )
+
+    def _kept(self, limits: Limits) -> Limits:
+        return limits if self.cells else limits.without_cells()

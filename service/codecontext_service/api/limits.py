@@ -28,6 +28,9 @@ def read_limits(
         cpu_time_s=checks.seconds(message, "cpu_time", name=f"{field}.cpu_time"),
         open_files=checks.not_negative(f"{field}.open_files", message.open_files),
         file_size_bytes=checks.not_negative(f"{field}.file_size_bytes", message.file_size_bytes),
+        processes=checks.not_negative(f"{field}.processes", message.processes),
+        workspace_bytes=checks.not_negative(f"{field}.workspace_bytes", message.workspace_bytes),
+        workspace_inodes=checks.not_negative(f"{field}.workspace_inodes", message.workspace_inodes),
     )
     for name, most in vars(config.max_limits).items():
         if most and getattr(asked, name) > most:

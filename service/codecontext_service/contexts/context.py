@@ -21,6 +21,7 @@ from codecontext_service.domain.events import Completed, Event, Gap, GapReason, 
 from codecontext_service.domain.limits import NO_LIMITS, Limits
 from codecontext_service.executions.execution import Execution, StopCause
 from codecontext_service.executions.journal import size_of
+from codecontext_service.processes.cells import Home
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.processes.process import ProcessExit
 from codecontext_service.runtimes.base import Finished, Interpreter, Runtime
@@ -93,6 +94,7 @@ class Context:
         self.id = id_
         self.number = number
         self.sandbox = sandbox
+        self.home = Home(sandbox.cells)
         self.options = options
         self.state = State.STARTING
         self.failure = ""
@@ -137,21 +139,31 @@ class Context:
             self.failure = failure
         self.end_queue(f"the context failed: {failure}")
 
-    async def end_interpreter(self, cause: StopCause) -> None:
+    async def end_interpreter(self, cause: StopCause, *, keep_cell: bool) -> None:
         """Ends the interpreter and all its processes, and the execution that it runs.
 
         Does not end before they are gone; may be cancelled, and repeated.
+
+        Args:
+            cause: Why.
+            keep_cell: Whether its cell stays, and the files in it.
         """
         interpreter = self._interpreter
-        if interpreter is None:
-            return
-        if self.current is not None and self.current.stop_cause is None:
-            self.current.stop_cause = cause
-        interpreter.kill()
-        await asyncio.shield(interpreter.gone)
-        if self._interpreter is interpreter:
-            self._interpreter = None
-            interpreter.close()
+        if interpreter is not None:
+            if self.current is not None and self.current.stop_cause is None:
+                self.current.stop_cause = cause
+            if keep_cell:
+                interpreter.end()
+                await asyncio.shield(interpreter.vacated)
+            else:
+                interpreter.kill()
+                await asyncio.shield(interpreter.gone)
+            if self._interpreter is interpreter:
+                self._interpreter = None
+                interpreter.close()
+        if not keep_cell and self.home.cell is not None:
+            self.home.leave()
+            await asyncio.shield(self.home.cell.gone)
 
     async def usage(self) -> Usage | None:
         """Measures what its processes use; None if there are none, or nobody answers in time."""
@@ -431,4 +443,4 @@ class Context:
         if self.state in (State.IDLE, State.EXECUTING):
             self.fail(message)
             if self._interpreter is not None:
-                self._interpreter.kill()  # what it has left behind
+                self._interpreter.end()  # what it has left behind

@@ -169,7 +169,7 @@ class ContextManager:
                 limit=self.config.max_contexts,
                 subject="contexts",
             )
-        sandbox = self._sandboxes.enter(request.sandbox_id)
+        sandbox = self._sandboxes.enter(request.sandbox_id, request.limits)
         context = self._make_context(request, sandbox)
         self._contexts[context.id] = context
         try:
@@ -282,7 +282,7 @@ class ContextManager:
             context.end_queue("the context was restarted")
             try:
                 async with asyncio.timeout(self.config.delete_deadline_s):
-                    await context.end_interpreter(StopCause.RESTART)
+                    await context.end_interpreter(StopCause.RESTART, keep_cell=True)
                 await self._give_interpreter(context)
             except TimeoutError:
                 context.fail("a restart could not end the old interpreter")
@@ -375,7 +375,7 @@ class ContextManager:
 
     async def _delete(self, context: Context, cause: str, stop: StopCause) -> None:
         async with context.lifecycle:
-            await context.end_interpreter(stop)
+            await context.end_interpreter(stop, keep_cell=False)
             try:
                 await self._sandboxes.leave(context.sandbox)
             except OSError as error:

@@ -28,7 +28,7 @@ async def provide(context: Context, timeout_s: float) -> Interpreter:
     options = context.options
     try:
         async with asyncio.timeout(timeout_s):
-            interpreter = await options.runtime.acquire()
+            interpreter = await options.runtime.acquire(context.home)
             try:
                 await interpreter.configure(
                     cwd=options.cwd, env=_environment(context), limits=options.limits
@@ -57,5 +57,5 @@ def _environment(context: Context) -> dict[str, str]:
 
 
 def _discard(interpreter: Interpreter) -> None:
-    interpreter.kill()
-    interpreter.gone.add_done_callback(lambda gone: interpreter.close())
+    interpreter.end()
+    interpreter.vacated.add_done_callback(lambda vacated: interpreter.close())

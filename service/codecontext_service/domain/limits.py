@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIN_OPEN_FILES = 32
 """With fewer open files an interpreter can't even load a module."""
@@ -23,6 +23,19 @@ class Limits:
 
     file_size_bytes: int = 0
     """The largest file that a process may write."""
+
+    processes: int = 0
+    """Processes and threads of the sandbox."""
+
+    workspace_bytes: int = 0
+    """What the sandbox's workspace may hold."""
+
+    workspace_inodes: int = 0
+    """Files and directories that the sandbox's workspace may hold."""
+
+    def without_cells(self) -> Limits:
+        """Returns what of these limits can be kept where there are no cells."""
+        return replace(self, processes=0, workspace_bytes=0, workspace_inodes=0)
 
     def over(self, defaults: Limits) -> Limits:
         """Returns these limits, with others for those that are 0."""

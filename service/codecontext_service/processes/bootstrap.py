@@ -8,7 +8,9 @@ from typing import Any
 
 import codecontext_service
 
-_ROOT = str(Path(codecontext_service.__file__).parent.parent)
+ROOT = str(Path(codecontext_service.__file__).parent.parent)
+"""The directory that the processes below the server import this package from."""
+
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from codecontext_service.workers.{module} import main; "
@@ -27,7 +29,7 @@ def command(interpreter: str, module: str, options: dict[str, Any], *flags: str)
         *flags: More flags for the interpreter.
     """
     code = _CODE.format(module=module)
-    return [interpreter, "-I", *flags, "-c", code, _ROOT, json.dumps(options)]
+    return [interpreter, "-I", *flags, "-c", code, ROOT, json.dumps(options)]
 
 
 def clean_environment(interpreter: str) -> dict[str, str]:

@@ -1,10 +1,14 @@
-"""Cells that are ready before they are needed."""
+"""Cells, from the server's side: those that are ready before they are needed, and those of a sandbox."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
+from dataclasses import replace
+
+from codecontext_service.workers.cells import CellSpec
 
 from .keeper import CellKeeper, KeeperLost
 from .launcher import Launcher, LauncherLost
@@ -25,23 +29,40 @@ class CellError(Exception):
 class Cells:
     """The cells of a host, for all its runtimes."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, default: CellSpec, uids: range) -> None:
         """Starts without any.
 
         Args:
             launcher: What makes them.
+            default: What those are like that are made ahead.
+            uids: The users that sandboxes get; empty if they have user namespaces.
         """
+        self.default = default
         self._launcher = launcher
+        self._uids = uids
+        self._next_uid = itertools.cycle(uids)
+        self._used_uids: dict[int, int] = {}
         self._ready: deque[CellKeeper] = deque()
         self._wanted = asyncio.Event()
         self._filling: asyncio.Task[None] | None = None
 
+    @property
+    def enabled(self) -> bool:
+        """Whether this machine has cells."""
+        return bool(self._launcher.containment.cells)
+
+    @property
+    def full(self) -> bool:
+        """Whether its cells have files of their own."""
+        return self._launcher.containment.cells == "full"
+
     def start(self) -> None:
         """Begins to make cells ahead."""
-        self._filling = asyncio.create_task(self._fill())
+        if self.enabled:
+            self._filling = asyncio.create_task(self._fill())
 
     async def take(self) -> CellKeeper:
-        """Returns a cell that nobody else has, one that is ready if there is one.
+        """Returns a cell of the default kind that nobody else has, one that is ready if there is one.
 
         Raises:
             CellError: None could be made.
@@ -52,7 +73,27 @@ class Cells:
             if not cell.gone.done():
                 return cell
             cell.close()
-        return await self._make()
+        return await self.make(self.default)
+
+    async def make(self, spec: CellSpec, sibling: CellKeeper | None = None) -> CellKeeper:
+        """Makes a cell.
+
+        Args:
+            spec: What it is like; its user is chosen here.
+            sibling: Another cell of the same sandbox, whose kind it gets.
+
+        Raises:
+            CellError: None could be made.
+        """
+        spec = sibling.spec if sibling is not None else replace(spec, uid=self._choose_uid())
+        self._used_uids[spec.uid] = self._used_uids.get(spec.uid, 0) + 1
+        try:
+            cell = await self._make(spec, sibling)
+        except BaseException:
+            self._release_uid(spec.uid)
+            raise
+        cell.gone.add_done_callback(lambda gone: self._release_uid(spec.uid))
+        return cell
 
     async def stop(self) -> None:
         """Ends the cells that nobody has taken."""
@@ -65,17 +106,18 @@ class Cells:
         if cells:
             await asyncio.wait([cell.gone for cell in cells], timeout=5)
 
-    async def _make(self) -> CellKeeper:
+    async def _make(self, spec: CellSpec, sibling: CellKeeper | None) -> CellKeeper:
         end, theirs = Peer.pair()
         try:
             with theirs:
-                pid, pidfd = await self._launcher.fork_cell(theirs.fileno())
+                pidfd = None if sibling is None else sibling.pidfd
+                pid, pidfd = await self._launcher.fork_cell(theirs.fileno(), spec, pidfd)
         except BaseException as error:
             end.close()
             if isinstance(error, OSError | OrderError | LauncherLost):
                 raise CellError(f"no cell could be made: {error}") from error
             raise
-        cell = CellKeeper(self._launcher, pid, pidfd, end)
+        cell = CellKeeper(self._launcher, pid, pidfd, end, spec)
         try:
             await cell.ready
         except BaseException as error:
@@ -85,16 +127,108 @@ class Cells:
             raise
         return cell
 
+    def _choose_uid(self) -> int:
+        for uid in itertools.islice(self._next_uid, len(self._uids)):
+            if uid not in self._used_uids:
+                return uid
+        if self._uids:
+            raise CellError("every user that sandboxes may have is in use")
+        return -1
+
+    def _release_uid(self, uid: int) -> None:
+        self._used_uids[uid] -= 1
+        if not self._used_uids[uid]:
+            del self._used_uids[uid]
+
     async def _fill(self) -> None:
         while True:
             self._wanted.clear()
             while len(self._ready) < _READY:
                 try:
-                    self._ready.append(await self._make())
+                    self._ready.append(await self.make(self.default))
                 except CellError as error:
                     logger.warning("no cell: %s", error)
                     await asyncio.sleep(_RETRY_S)
             await self._wanted.wait()
+
+
+class CellGroup:
+    """The cells of one sandbox: they share files, network and IPC, and see not each other's processes."""
+
+    def __init__(self, cells: Cells, spec: CellSpec | None = None) -> None:
+        """Starts without a cell.
+
+        Args:
+            cells: What makes them.
+            spec: What they are like; None for the default.
+        """
+        self.cells = cells
+        self.lock = asyncio.Lock()
+        """Held by whoever gives it a cell."""
+        self._spec = spec or cells.default
+        self._members: list[CellKeeper] = []
+
+    @property
+    def fresh(self) -> bool:
+        """Whether any cell of the default kind will do, since there is nothing to share."""
+        if not self.cells.full:
+            return True
+        return not self._living() and self._spec == self.cells.default
+
+    @property
+    def workspace(self) -> int:
+        """A descriptor of the workspace; -1 if it has none."""
+        living = self._living()
+        return living[0].workspace if living else -1
+
+    def add(self, cell: CellKeeper) -> None:
+        """Takes a cell that was fresh."""
+        self._members.append(cell)
+
+    async def grow(self) -> CellKeeper:
+        """Returns a new cell of this sandbox; with the lock held.
+
+        Raises:
+            CellError: None could be made.
+        """
+        if self.fresh:
+            cell = await self.cells.take()
+        else:
+            cell = await self.cells.make(self._spec, next(iter(self._living()), None))
+        self.add(cell)
+        return cell
+
+    def _living(self) -> list[CellKeeper]:
+        self._members = [cell for cell in self._members if not cell.gone.done() and cell.pidfd >= 0]
+        return self._members
+
+
+class Home:
+    """Where one context's interpreters live, one after the other: its cell, if the machine has cells."""
+
+    def __init__(self, group: CellGroup) -> None:
+        """Starts without a cell.
+
+        Args:
+            group: The cells of its sandbox.
+        """
+        self.group = group
+        self.cell: CellKeeper | None = None
+
+    @property
+    def habitable(self) -> bool:
+        """Whether it has a cell that lives."""
+        return self.cell is not None and not self.cell.gone.done()
+
+    def move_in(self, cell: CellKeeper) -> None:
+        """Takes a cell for its own."""
+        self.leave()
+        self.cell = cell
+
+    def leave(self) -> None:
+        """Ends its cell, if it still has one; `gone` of the cell tells when it is done."""
+        if self.cell is not None:
+            discard(self.cell)
 
 
 def discard(cell: CellKeeper) -> None:

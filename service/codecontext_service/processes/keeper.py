@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codecontext_service.domain.limits import Limits
+from codecontext_service.workers.cells import BARE_JOINS, CellSpec
 
 from .launcher import Launcher
 from .peer import Peer
@@ -86,7 +87,15 @@ class Keeper(ABC):
 
     @abstractmethod
     def kill(self) -> None:
-        """Ends every process that it holds; `gone` tells when it is done. May be repeated."""
+        """Ends every process that it holds, and itself; `gone` tells when it is done. May be repeated."""
+
+    @abstractmethod
+    async def empty(self) -> None:
+        """Ends every process that it holds, and returns once they are gone. A cell's keeper stays.
+
+        Raises:
+            OSError: It is gone, or does not read.
+        """
 
     @abstractmethod
     def on_reaped(self, report: dict[str, Any]) -> None:
@@ -135,17 +144,45 @@ class Keeper(ABC):
 
 
 class CellKeeper(Keeper):
-    """Pid 1 of a cell: the end of it is the end of all in the cell."""
+    """Pid 1 of a cell: the end of it is the end of all in the cell, its files too if nobody shares them."""
 
-    def __init__(self, launcher: Launcher, pid: int, pidfd: int, end: socket.socket) -> None:
+    def __init__(
+        self, launcher: Launcher, pid: int, pidfd: int, end: socket.socket, spec: CellSpec
+    ) -> None:
         """Knows a keeper that the launcher has just forked."""
+        self.spec = spec
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its cell can be entered."""
+        self.workspace = -1
+        """A descriptor of the cell's workspace, if it has one and is ready."""
         super().__init__(launcher, pid, pidfd, end)
+
+    @property
+    def joins(self) -> int:
+        """The namespaces that a process must join to be in the cell."""
+        return self.spec.joins if self.launcher.containment.cells == "full" else BARE_JOINS
+
+    def close(self) -> None:
+        """Closes what the server holds of it."""
+        super().close()
+        if self.workspace >= 0:
+            os.close(self.workspace)
+            self.workspace = -1
 
     def kill(self) -> None:
         """Ends every process of the cell; `gone` tells when it is done. May be repeated."""
         self._kill_process()
+
+    async def empty(self) -> None:
+        """Ends every other process of the cell, and returns once they are gone: it can be used again.
+
+        Raises:
+            OSError: It is gone, or does not read.
+        """
+        await self._peer.order("empty")
+        self.exceeded = ""
+        self.pending_interrupts = 0
+        self.on_interrupted = lambda: None
 
     def on_reaped(self, report: dict[str, Any]) -> None:
         """Hears from the launcher that it is reaped: the kernel reaps it after all others."""
@@ -153,8 +190,11 @@ class CellKeeper(Keeper):
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:
-            if not self.ready.done():
-                self.ready.set_result(None)
+            (self.workspace,) = descriptors or (-1,)
+            self.ready.set_result(None)
+        elif "failed" in message:
+            self.ready.set_exception(KeeperLost(message["failed"]))
+            self.ready.exception()  # nobody may be waiting for it
         else:
             super()._on_message(message, descriptors)
 
@@ -183,6 +223,11 @@ class SubreaperKeeper(Keeper):
             signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
         with contextlib.suppress(OSError):
             self._peer.send({"kill": True})
+
+    async def empty(self) -> None:
+        """Ends every process that descends from it, and itself: it is the parent of one interpreter."""
+        self.kill()
+        await asyncio.shield(self.gone)
 
     def on_reaped(self, report: dict[str, Any]) -> None:
         """Hears from the zygote, or from the launcher, that it is reaped."""

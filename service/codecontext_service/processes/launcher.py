@@ -9,10 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from codecontext_service.workers.cells import CellSpec
+
 from .bootstrap import clean_environment, command
+from .containment import Containment
 from .peer import Peer
 
 logger = logging.getLogger(__name__)
@@ -27,14 +31,15 @@ class LauncherLost(Exception):
 class Launcher:
     """The root of all processes below the server; see `workers/launcher.py`."""
 
-    def __init__(self, state_dir: Path, *, pid_namespaces: bool = True) -> None:
+    def __init__(self, state_dir: Path, containment: Containment) -> None:
         """Makes a launcher that is not started yet.
 
         Args:
             state_dir: Where its log goes.
-            pid_namespaces: Whether to use pid namespaces where the machine allows them.
+            containment: What the machine is to do.
         """
-        self.pid_namespaces = pid_namespaces
+        self.containment = containment
+        self._jail = state_dir / "jail"
         self._log = state_dir / "launcher.log"
         self._exits: dict[int, OnExit] = {}
 
@@ -45,9 +50,11 @@ class Launcher:
             LauncherLost: It could not start.
         """
         ours, theirs = Peer.pair()
+        self._jail.mkdir(exist_ok=True)
         options = {
             "fd": theirs.fileno(),
-            "pid_namespaces": self.pid_namespaces,
+            "cells": self.containment.cells,
+            "jail": {"folder": str(self._jail), "shown": self.containment.shown},
             "server_pid": os.getpid(),
         }
         loop = asyncio.get_running_loop()
@@ -65,7 +72,8 @@ class Launcher:
                 start_new_session=True,
             )
         self._peer = Peer(ours, self._on_message, self._on_closed)
-        self.pid_namespaces = (await self._ready)["pid_namespaces"]
+        cells = (await self._ready)["cells"]
+        self.containment = replace(self.containment, cells=cells)
 
     async def spawn(self, argv: list[str], env: dict[str, str], end: int, log: int) -> int:
         """Starts a process.
@@ -88,11 +96,13 @@ class Launcher:
         pid: int = answer["pid"]
         return pid
 
-    async def fork_cell(self, end: int) -> tuple[int, int]:
+    async def fork_cell(self, end: int, spec: CellSpec, sibling: int | None) -> tuple[int, int]:
         """Makes a cell.
 
         Args:
             end: The socket of its keeper.
+            spec: What a full cell is like.
+            sibling: A pidfd of the keeper of another cell of the same sandbox, if there is one.
 
         Returns:
             The keeper's pid as the launcher sees it, and a pidfd of it.
@@ -102,7 +112,8 @@ class Launcher:
             OSError: The launcher does not read.
             OrderError: The kernel refused.
         """
-        answer, (pidfd,) = await self._order("cell", {}, [end])
+        siblings = [] if sibling is None else [sibling]
+        answer, (pidfd,) = await self._order("cell", {"spec": asdict(spec)}, [end, *siblings])
         return answer["pid"], pidfd
 
     def watch(self, pid: int, on_exit: OnExit) -> None:

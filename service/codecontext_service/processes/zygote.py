@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codecontext_service.workers.descriptors import close_all
+from codecontext_service.workers.jail import CACHES
 
 from .bootstrap import clean_environment, command
 from .keeper import CellKeeper, Keeper, SubreaperKeeper
@@ -72,12 +73,16 @@ class Zygote:
         options = {
             "fd": 3,
             "preload": self._preload,
-            "pid_namespaces": self._launcher.pid_namespaces,
+            "cells": self._launcher.containment.cells,
+            "tier": self._launcher.containment.tier,
         }
+        full = self._launcher.containment.cells == "full"
+        caches = Path(CACHES) / self._state_dir.name if full else self._state_dir
         env = clean_environment(self._interpreter) | {
-            "HOME": str(self._state_dir),
-            "IPYTHONDIR": str(self._state_dir / "ipython"),
-            "MPLCONFIGDIR": str(self._state_dir / "matplotlib"),
+            "HOME": str(caches),
+            "TMPDIR": str(caches),
+            "IPYTHONDIR": str(caches / "ipython"),
+            "MPLCONFIGDIR": str(caches / "matplotlib"),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             # A process with threads can't be forked: libraries start none of their own.
             "OPENBLAS_NUM_THREADS": "1",
@@ -130,7 +135,8 @@ class Zygote:
         return Forked(process, keeper, channel, stdout, stderr)
 
     async def _fork_into(self, cell: CellKeeper, streams: list[int]) -> Process:
-        pid, pidfd = await self._order([*streams, cell.pidfd])
+        where = {"joins": cell.joins, "uid": cell.spec.uid}
+        pid, pidfd = await self._order([*streams, cell.pidfd], where)
         process = Process(pid, pidfd)
         self._children[pid] = process.on_report
         self._launcher.watch(pid, process.on_report)  # its parent once the zygote has ended
@@ -157,11 +163,13 @@ class Zygote:
             keeper.gone.add_done_callback(lambda gone: keeper.close())
             raise
 
-    async def _order(self, descriptors: list[int]) -> tuple[int, int]:
+    async def _order(
+        self, descriptors: list[int], where: dict[str, int] | None = None
+    ) -> tuple[int, int]:
         if self.lost.done():
             raise ZygoteLost("it has ended")
         try:
-            answer, (pidfd,) = await self._peer.order("fork", descriptors=descriptors)
+            answer, (pidfd,) = await self._peer.order("fork", where, descriptors)
         except OSError as error:
             raise ZygoteLost(f"it does not take orders: {error}") from error
         return answer["pid"], pidfd

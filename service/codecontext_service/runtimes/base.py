@@ -10,6 +10,7 @@ from typing import Protocol
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.events import Event
 from codecontext_service.domain.limits import Limits
+from codecontext_service.processes.cells import Home
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.processes.process import ProcessExit
 
@@ -59,7 +60,9 @@ class Interpreter(Protocol):
 
     listener: Listener
     gone: asyncio.Future[None]
-    """Done once every process of the interpreter is gone."""
+    """Done once every process of the interpreter is gone, and its cell."""
+    vacated: asyncio.Future[None]
+    """Done once every process of the interpreter is gone; its cell may be left."""
 
     @property
     def alive(self) -> bool:
@@ -94,8 +97,11 @@ class Interpreter(Protocol):
     def resume(self) -> None:
         """Reads what it writes again."""
 
+    def end(self) -> None:
+        """Ends all its processes, and leaves its cell; `vacated` tells when it is done. May be repeated."""
+
     def kill(self) -> None:
-        """Ends all its processes; `gone` tells when it is done. May be repeated."""
+        """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
 
     async def usage(self) -> Usage:
         """Measures what its processes use.
@@ -105,7 +111,7 @@ class Interpreter(Protocol):
         """
 
     def close(self) -> None:
-        """Closes what the server holds of it, once it is gone."""
+        """Closes what the server holds of it, once it is gone or vacated; of its cell in the first case."""
 
 
 class Runtime(Protocol):
@@ -128,8 +134,11 @@ class Runtime(Protocol):
             InterpreterError: It can't.
         """
 
-    async def acquire(self) -> Interpreter:
-        """Returns a fresh interpreter, from the pool if there is one.
+    async def acquire(self, home: Home) -> Interpreter:
+        """Returns a fresh interpreter, from the pool if there is one that fits.
+
+        Args:
+            home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
 
         Raises:
             InterpreterError: None could be started.

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from codecontext_service.domain.events import Event, Stream
 from codecontext_service.domain.limits import Limits
-from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.keeper import CellKeeper, Usage
 from codecontext_service.processes.process import ProcessExit
 from codecontext_service.processes.zygote import Forked
 from codecontext_service.workers import channel
@@ -75,7 +75,10 @@ class ChannelInterpreter:
         """Done once it waits for orders; failed if it ended before."""
         self.listener: Listener = _NoListener()
         self.gone: asyncio.Future[None] = self._loop.create_future()
-        """Done once its end was told, and every process of it is gone."""
+        """Done once its end was told, and every process of it is gone, its keeper too."""
+        self.vacated: asyncio.Future[None] = self._loop.create_future()
+        """Done once its end was told, and every process of it is gone; a cell may be left."""
+        self._ending: asyncio.Task[None] | None = None
         for fd in self._pipes:
             os.set_blocking(fd, False)
         self.resume(force=True)
@@ -102,7 +105,11 @@ class ChannelInterpreter:
         """
         self._configured = self._loop.create_future()
         self._keeper.limit(limits)
-        rlimits = {"open_files": limits.open_files, "file_size": limits.file_size_bytes}
+        rlimits = {
+            "open_files": limits.open_files,
+            "file_size": limits.file_size_bytes,
+            "processes": limits.processes,
+        }
         self._send(channel.CONFIGURE, {"cwd": cwd, "env": dict(env), "rlimits": rlimits})
         if self._ended:
             raise InterpreterError("the interpreter has ended")
@@ -151,8 +158,26 @@ class ChannelInterpreter:
             for fd in self._pipes:
                 self._loop.add_reader(fd, self._on_pipe, fd)
 
+    @property
+    def cell(self) -> CellKeeper | None:
+        """The cell that it lives in, if the machine has cells."""
+        return self._keeper if isinstance(self._keeper, CellKeeper) else None
+
+    def end(self) -> None:
+        """Ends all its processes, and leaves its cell; `vacated` tells when it is done. May be repeated."""
+        self._process.kill()
+        if self._ending is None or self._ending.done():
+            self._ending = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        with contextlib.suppress(OSError):  # the keeper is gone, which is told elsewhere
+            await self._keeper.empty()
+            await self._process.ended
+            if not self.vacated.done():
+                self.vacated.set_result(None)
+
     def kill(self) -> None:
-        """Ends all its processes; `gone` tells when it is done. May be repeated."""
+        """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
         self._keeper.kill()
         self._process.kill()  # it would be killed next; so both give back their memory at once
 
@@ -165,8 +190,10 @@ class ChannelInterpreter:
         return await self._keeper.usage()
 
     def close(self) -> None:
-        """Closes what the server holds of it, once it is gone."""
+        """Closes what the server holds of it, once it is gone or vacated; of its cell in the first case."""
         self._ended = True
+        if self._ending is not None:
+            self._ending.cancel()
         self._stop_reading()
         self._loop.remove_writer(self._channel)
         self._channel.close()
@@ -174,7 +201,8 @@ class ChannelInterpreter:
             os.close(fd)
         self._pipes = {}
         self._process.close()
-        self._keeper.close()
+        if self._keeper.gone.done():
+            self._keeper.close()
 
     # Writing
 
@@ -290,8 +318,9 @@ class ChannelInterpreter:
 
     def _on_keeper_gone(self, gone: asyncio.Future[None]) -> None:
         if self._process.ended.done():
-            if not self.gone.done():
-                self.gone.set_result(None)
+            for future in (self.gone, self.vacated):
+                if not future.done():
+                    future.set_result(None)
         else:
             self._process.ended.add_done_callback(lambda ended: self._on_keeper_gone(gone))
 

@@ -8,8 +8,8 @@ from collections import deque
 from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
-from codecontext_service.processes.cells import CellError, Cells, discard
-from codecontext_service.processes.keeper import KeeperLost
+from codecontext_service.processes.cells import CellError, Cells, Home, discard
+from codecontext_service.processes.keeper import CellKeeper, KeeperLost
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.zygote import Forked, Zygote, ZygoteLost
@@ -72,21 +72,38 @@ class PythonRuntime:
             asyncio.create_task(self._fill_pool()),
         ]
 
-    async def acquire(self) -> ChannelInterpreter:
-        """Returns a fresh interpreter, from the pool if there is one.
+    async def acquire(self, home: Home) -> ChannelInterpreter:
+        """Returns a fresh interpreter, from the pool if there is one that fits.
+
+        Args:
+            home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
 
         Raises:
             InterpreterError: None could be started.
         """
-        try:
-            while self._pool:
-                interpreter = self._pool.popleft()
-                if interpreter.alive:
+        if not self._cells.enabled:
+            return self._take() or await self._fork(None)
+        if not home.habitable:
+            async with home.group.lock:
+                interpreter = self._take() if home.group.fresh else None
+                if interpreter is not None and interpreter.cell is not None:
+                    home.group.add(interpreter.cell)
+                    home.move_in(interpreter.cell)
                     return interpreter
-                self._discard(interpreter)
-            return await self._fork()
-        finally:
-            self._wanted.set()
+                try:
+                    home.move_in(await home.group.grow())
+                except CellError as error:
+                    raise InterpreterError(str(error)) from error
+        return await self._fork(home.cell)
+
+    def _take(self) -> ChannelInterpreter | None:
+        self._wanted.set()
+        while self._pool:
+            interpreter = self._pool.popleft()
+            if interpreter.alive:
+                return interpreter
+            self._discard(interpreter)
+        return None
 
     async def stop(self) -> None:
         """Ends the interpreters of the pool, and the zygote."""
@@ -143,35 +160,42 @@ class PythonRuntime:
             attempt = 0
             self._wanted.set()
 
-    async def _fork(self) -> ChannelInterpreter:
-        interpreter = ChannelInterpreter(await self._fork_processes())
+    async def _fork(self, cell: CellKeeper | None) -> ChannelInterpreter:
+        interpreter = ChannelInterpreter(await self._fork_processes(cell))
         try:
             await interpreter.ready
         except BaseException:
-            self._discard(interpreter)
+            interpreter.end()
+            interpreter.vacated.add_done_callback(lambda vacated: interpreter.close())
             raise
         return interpreter
 
-    async def _fork_processes(self) -> Forked:
+    async def _fork_processes(self, cell: CellKeeper | None) -> Forked:
         while True:
             await self._started.wait()
             zygote = self._started_zygote()
-            cell = None
             try:
-                if self._launcher.pid_namespaces:
-                    cell = await self._cells.take()
                 return await zygote.fork(cell)
-            except BaseException as error:
-                if cell is not None:
-                    discard(cell)
-                if isinstance(error, CellError | OrderError | KeeperLost):
-                    raise InterpreterError(f"no interpreter could be forked: {error}") from error
-                if not isinstance(error, ZygoteLost):
-                    raise
+            except (OrderError, KeeperLost) as error:
+                raise InterpreterError(f"no interpreter could be forked: {error}") from error
+            except ZygoteLost as error:
                 if not zygote.lost.done():
                     raise InterpreterError(f"no interpreter could be forked: {error}") from error
                 if zygote is self._zygote:  # the next one is on its way
                     self._started.clear()
+
+    async def _fork_ahead(self) -> ChannelInterpreter:
+        if not self._cells.enabled:
+            return await self._fork(None)
+        try:
+            cell = await self._cells.take()
+        except CellError as error:
+            raise InterpreterError(str(error)) from error
+        try:
+            return await self._fork(cell)
+        except BaseException:
+            discard(cell)
+            raise
 
     def _discard(self, interpreter: ChannelInterpreter) -> None:
         interpreter.kill()
@@ -183,7 +207,7 @@ class PythonRuntime:
             self._wanted.clear()
             while len(self._pool) < self.config.pool_size:
                 try:
-                    self._pool.append(await self._fork())
+                    self._pool.append(await self._fork_ahead())
                 except InterpreterError as error:
                     logger.error(
                         "pool can't be filled: %s", error, extra={"runtime": self.config.name}

@@ -33,7 +33,9 @@ from codecontext_service.runtimes.base import InterpreterError
 from codecontext_service.runtimes.python import PythonRuntime
 from codecontext_service.runtimes.registry import Runtimes
 from codecontext_service.sandboxes.sandbox import Sandboxes
+from codecontext_service.workers.cells import CellSpec
 
+from .isolation import choose, uncontained
 from .listeners import bind, check_listeners
 from .state_dir import StateDirectory
 
@@ -47,6 +49,7 @@ _SERVICES = tuple(
         (file_service_pb2.DESCRIPTOR, "FileService"),
     )
 )
+_UIDS = 65_536
 _STOP_S = 2.0
 """How long calls that still go on have after everything is gone, for instance health watches."""
 
@@ -100,22 +103,27 @@ class Server:
 
     async def _start_parts(self) -> None:
         config = self.config
-        launcher = Launcher(self._state.path, pid_namespaces=config.pid_namespaces)
+        containment = await choose(config)
+        launcher = Launcher(self._state.path, containment)
         await launcher.start()
-        cells = Cells(launcher)
-        if launcher.pid_namespaces:
-            cells.start()
+        cells = _cells(config, launcher)
+        cells.start()
         runtimes = Runtimes(
             PythonRuntime(each, launcher, cells, self._state.path / f"runtime-{each.name}")
             for each in config.runtimes
         )
         ids = IdMaker()
-        manager = ContextManager(config, ids, Sandboxes(self._state.path / "sandboxes", ids))
-        host = HostInfo(pid_namespaces=launcher.pid_namespaces)
-        if not launcher.pid_namespaces:
+        manager = ContextManager(config, ids, Sandboxes(self._state.path / "sandboxes", ids, cells))
+        if not launcher.containment.cells:
+            launcher.containment = uncontained(pid_namespaces=False)
+        host = HostInfo(launcher.containment)
+        if launcher.containment.missing:
             logger.warning(
-                "this machine allows no pid namespaces: contexts see and can signal other processes "
-                "of this user; their own are ended by keepers"
+                "contexts are not fully contained",
+                extra={
+                    "tier": launcher.containment.tier,
+                    "missing": ",".join(launcher.containment.missing),
+                },
             )
         server = grpc.aio.server(
             options=[
@@ -191,6 +199,14 @@ class Server:
             await self._parts.launcher.wait()
         self._state.remove()
         logger.info("stopped")
+
+
+def _cells(config: Config, launcher: Launcher) -> Cells:
+    limits = config.default_limits
+    spec = CellSpec(-1, limits.workspace_bytes, limits.workspace_inodes)
+    own_uids = launcher.containment.own_uids
+    uids = range(config.first_uid, config.first_uid + _UIDS) if own_uids else range(0)
+    return Cells(launcher, spec, uids)
 
 
 @refuse_missing

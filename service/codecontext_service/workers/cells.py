@@ -1,15 +1,119 @@
-"""Cells: a pid namespace with its own /proc, held by its pid 1, which processes are forked into.
+"""Cells: what a context's processes are locked into, held by their pid 1.
 
-Whoever makes cells or forks into them is single-threaded: `setns` and `unshare` change the namespace of
-the children to come, and are taken back right after the fork.
+A bare cell is a pid namespace with its own /proc. A full one has a mount, network, IPC, UTS and control
+group namespace too, and files of its own. Cells of one sandbox share all but the pid namespace.
+
+Whoever makes cells or forks into them is single-threaded: `setns` and `unshare` change the pid namespace
+of the children to come, and are taken back right after the fork.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from . import syscalls
+from . import mounts, syscalls
+from .jail import CACHES, PRIVATE, WORKSPACE, under
+
+_SHARED = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWCGROUP
+    | syscalls.CLONE_NEWNET
+)
+_TMP_INODES = 1 << 16
+_HOST_NAME = "sandbox"
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """What a full cell is like."""
+
+    uid: int
+    """The user and group of its processes; -1 leaves them as they are, in a user namespace of their own."""
+
+    workspace_bytes: int
+    """How much its workspace may hold, and also /tmp and /dev/shm, each for itself."""
+
+    workspace_inodes: int
+    """How many files and directories each of these may have."""
+
+    host_network: bool = False
+    """Whether it has the network of the machine, and not just a loopback of its own."""
+
+    @property
+    def joins(self) -> int:
+        """The namespaces, beside that of pids, that a process must join to be in it."""
+        network = syscalls.CLONE_NEWNET if self.host_network else 0
+        user = syscalls.CLONE_NEWUSER if self.uid < 0 else 0
+        return (_SHARED & ~network) | user
+
+    def furnish(self, shown: tuple[str, ...]) -> None:
+        """Makes namespaces and files; in the pid 1 of a cell that is the first of its sandbox.
+
+        Args:
+            shown: What the jail shows: where a file system of the cell's covers it, it is shown again.
+
+        Raises:
+            OSError: The kernel refused.
+        """
+        syscalls.unshare(self.joins & ~syscalls.CLONE_NEWUSER)
+        if not self.host_network:
+            syscalls.bring_up_loopback()
+        syscalls.set_hostname(_HOST_NAME)
+        covered = [(path, os.open(path, os.O_PATH)) for path in shown if under(path, PRIVATE)]
+        for folder in PRIVATE:
+            mounts.mount_tmpfs(
+                folder,
+                size_bytes=self.workspace_bytes,
+                inodes=self.workspace_inodes,
+                mode=0o700 if folder == WORKSPACE else 0o1777,
+                uid=self.uid if self.uid >= 0 else None,
+                gid=self.uid if self.uid >= 0 else None,
+            )
+        for path, fd in covered:
+            if os.path.isdir(f"/proc/self/fd/{fd}"):
+                os.makedirs(path, exist_ok=True)
+            else:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                open(path, "x").close()
+            mounts.bind(f"/proc/self/fd/{fd}", path)
+            mounts.restrict_mount(path, read_only=True)
+            os.close(fd)
+        mounts.restrict_mount(CACHES, read_only=True)
+        mounts.mount_proc()
+        if self.uid < 0:
+            syscalls.new_user_namespace()
+
+    def share(self, sibling: int) -> None:
+        """Joins the namespaces of another cell of the same sandbox, in the pid 1 of a new cell.
+
+        Args:
+            sibling: A pidfd of the other cell's pid 1.
+
+        Raises:
+            OSError: The kernel refused, for instance since that cell has ended.
+        """
+        syscalls.setns(sibling, self.joins & ~syscalls.CLONE_NEWUSER)
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        mounts.mount_proc()
+        if self.uid < 0:
+            syscalls.setns(sibling, syscalls.CLONE_NEWUSER)
+
+
+BARE_JOINS = syscalls.CLONE_NEWNS
+"""The namespaces, beside that of pids, that a process must join to be in a bare cell."""
+
+
+def furnish_bare() -> None:
+    """Gives the pid 1 of a bare cell its /proc.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    syscalls.mount_own_proc()
 
 
 def fork(run: Callable[[], object]) -> int:
@@ -42,10 +146,10 @@ class Nursery:
         self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def fork_cell(self, run: Callable[[], object]) -> int:
-        """Forks pid 1 of a new cell.
+        """Forks pid 1 of a new cell, which is still to be furnished.
 
         Args:
-            run: What it does, once it has its own /proc.
+            run: What it does.
 
         Returns:
             Its pid.
@@ -53,19 +157,15 @@ class Nursery:
         Raises:
             OSError: The kernel refused.
         """
-
-        def begin() -> None:
-            syscalls.mount_own_proc()
-            run()
-
         syscalls.unshare(syscalls.CLONE_NEWPID)
-        return self._fork(begin)
+        return self._fork(run)
 
-    def fork_into(self, cell: int, run: Callable[[], object]) -> int:
+    def fork_into(self, cell: int, joins: int, run: Callable[[], object]) -> int:
         """Forks a child into a cell.
 
         Args:
             cell: A pidfd of the cell's pid 1.
+            joins: The namespaces that it must join beside that of pids.
             run: What it does there.
 
         Returns:
@@ -76,7 +176,7 @@ class Nursery:
         """
 
         def begin() -> None:
-            syscalls.setns(cell, syscalls.CLONE_NEWNS)
+            syscalls.setns(cell, joins)
             run()
 
         syscalls.setns(cell, syscalls.CLONE_NEWPID)
@@ -89,8 +189,8 @@ class Nursery:
             syscalls.setns(self._home, syscalls.CLONE_NEWPID)
 
 
-def check_cells() -> None:
-    """Makes a cell and forks into it: the test of whether this machine allows that.
+def check_bare_cells() -> None:
+    """Makes a bare cell and forks into it: the test of whether this machine allows that.
 
     Raises:
         OSError: It does not.
@@ -101,6 +201,7 @@ def check_cells() -> None:
 
     def hold() -> None:
         os.close(leave)
+        furnish_bare()
         os.write(made, b"x")
         os.read(stay, 1)
 
@@ -112,7 +213,7 @@ def check_cells() -> None:
     os.close(made)
     if not os.read(ready, 1):
         raise OSError("a cell can't be made")
-    member = nursery.fork_into(os.pidfd_open(cell), look)
+    member = nursery.fork_into(os.pidfd_open(cell), BARE_JOINS, look)
     if os.waitpid(member, 0)[1] != 0:
         raise OSError("a cell can't be entered")
     os.close(leave)

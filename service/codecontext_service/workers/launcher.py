@@ -5,10 +5,11 @@ descriptor 3. Where the machine allows it, it is pid 1 of a pid namespace, so th
 of all; else it is a subreaper, which ends all when the server is gone.
 
 From the server: `{"spawn": number, "argv": […], "env": {…}}` with the descriptors that become 3 and 2,
-`{"cell": number}` with the socket of its keeper; without pid namespaces `{"keep": pid}` for each keeper
-and `{"sweep": number}`. To the server: `{"ready": …}` once, `{"answer": number, …}` to each order that has
-a number, with the `pid` of what was started (and a pidfd of a cell's keeper) or the `error` that
-prevented it, and `{"exited": pid, …}` for each child that it has reaped.
+`{"cell": number, "spec": {…}}` with the socket of its keeper, and a pidfd of the keeper of another cell of
+the same sandbox if there is one; without cells `{"keep": pid}` for each keeper and `{"sweep": number}`.
+To the server: `{"ready": …}` once, `{"answer": number, …}` to each order that has a number, with the `pid`
+of what was started (and a pidfd of a cell's keeper) or the `error` that prevented it, and
+`{"exited": pid, …}` for each child that it has reaped.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import syscalls
-from .cells import Nursery, check_cells, fork
+from . import containment, syscalls
+from .cells import CellSpec, Nursery, check_bare_cells, fork, furnish_bare
 from .children import ChildWatch, end_all_children
+from .confinement import ConfinementError, confine, prepare
 from .descriptors import close_all, close_all_but, receive_message, send_message
+from .jail import WORKSPACE, Jail
 from .keeper import run_cell_keeper
 
 
-def _cells_work() -> bool:
+def _bare_cells_work() -> bool:
     """Tries it in a child process, since there is no way back from a namespace."""
 
     def attempt() -> None:
         _enter_pid_namespace()
-        check_cells()
+        check_bare_cells()
 
     return os.waitpid(fork(attempt), 0)[1] == 0
 
@@ -59,21 +62,25 @@ def _enter_pid_namespace() -> None:
 class Launcher:
     """The launcher's state: its children that are meant to be there."""
 
-    def __init__(self, end: socket.socket, *, cells: bool) -> None:
+    def __init__(self, end: socket.socket, cells: str, jail: Jail | None) -> None:
         """Starts with no children.
 
         Args:
             end: Its socket.
-            cells: Whether the machine allows cells, and this process is pid 1 of a namespace.
+            cells: `full`, `bare`, or empty where the machine allows none; with any, this process is
+                pid 1 of a namespace.
+            jail: Where it is, if the cells are full.
         """
         self._end = end
+        self._cells = cells
+        self._jail = jail
         self._nursery = Nursery() if cells else None
         self._known: set[int] = set()
         self._watch = ChildWatch()
 
     def run(self) -> None:
         """Takes orders until the server is gone."""
-        send_message(self._end, {"ready": True, "pid_namespaces": self._nursery is not None})
+        send_message(self._end, {"ready": True, "cells": self._cells})
         while True:
             ready = select.select([self._end.fileno(), self._watch.fileno()], [], [])[0]
             if self._watch.fileno() in ready:
@@ -98,7 +105,10 @@ class Launcher:
                 message["spawn"], lambda: fork(lambda: self._exec(argv, env, descriptors, launcher))
             )
         elif "cell" in message:
-            self._start(message["cell"], lambda: self._fork_cell(descriptors[0]), with_pidfd=True)
+            spec = CellSpec(**message["spec"]) if self._jail else None
+            self._start(
+                message["cell"], lambda: self._fork_cell(spec, *descriptors), with_pidfd=True
+            )
         elif "keep" in message:
             self._known.add(message["keep"])
         elif "sweep" in message:
@@ -127,16 +137,35 @@ class Launcher:
         close_all_but([3])
         os.execve(argv[0], argv, env)
 
-    def _fork_cell(self, end: int) -> int:
+    def _fork_cell(self, spec: CellSpec | None, end: int, sibling: int | None = None) -> int:
         if self._nursery is None:
             raise OSError("this machine allows no cells")
 
         def run() -> None:
             self._watch.close()
             self._end.close()
-            run_cell_keeper(socket.socket(fileno=end))
+            keeper = socket.socket(fileno=end)
+            files = []
+            try:
+                if spec is None or self._jail is None:
+                    furnish_bare()
+                else:
+                    files = self._furnish(spec, self._jail, sibling)
+            except (OSError, ConfinementError) as error:
+                send_message(keeper, {"failed": str(error)})
+                return
+            run_cell_keeper(keeper, files)
 
         return self._nursery.fork_cell(run)
+
+    def _furnish(self, spec: CellSpec, jail: Jail, sibling: int | None) -> list[int]:
+        if sibling is None:
+            spec.furnish(jail.shown)
+        else:
+            spec.share(sibling)
+        workspace = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        confine(containment.of_keeper("cell", spec.uid))
+        return [workspace]
 
 
 def main() -> None:
@@ -146,14 +175,20 @@ def main() -> None:
     end.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the server decides, over the socket
-    cells = options["pid_namespaces"] and _cells_work()
+    cells, jail = options["cells"], None
+    if cells == "bare" and not _bare_cells_work():
+        cells = ""
     if cells:
         syscalls.die_with_parent(options["server_pid"])
         _enter_pid_namespace()
     else:
         syscalls.become_subreaper()
+    if cells == "full":
+        jail = Jail(options["jail"]["folder"], tuple(options["jail"]["shown"]))
+        jail.enter()
+        prepare(containment.of_keeper("cell", 0))
     with contextlib.suppress(EOFError, OSError):
-        Launcher(end, cells=cells).run()
+        Launcher(end, cells, jail).run()
     if not cells:
         end_all_children()
 

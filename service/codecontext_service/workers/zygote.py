@@ -1,11 +1,11 @@
 """The zygote of a Python runtime: has everything loaded, and forks contexts from itself.
 
 It is exec'd under the runtime's own interpreter, stays single-threaded, and talks to the server over
-descriptor 3. From the server: `{"fork": number}` with the channel, the write ends of standard output and
-error, and a pidfd of the cell's keeper; without cells the keeper's socket in its place. To the server:
-`{"ready": …}` once or `{"failed": …}`, `{"answer": number, …}` to each order, with the `pid` and a pidfd of
-the interpreter (without cells: of the keeper above it) or the `error` that prevented it, and
-`{"exited": pid, …}` for each child that it has reaped.
+descriptor 3. From the server: `{"fork": number, "joins": flags, "uid": …}` with the channel, the write ends
+of standard output and error, and a pidfd of the cell's keeper; without cells `{"fork": number}` with the
+keeper's socket in its place. To the server: `{"ready": …}` once or `{"failed": …}`, `{"answer": number, …}`
+to each order, with the `pid` and a pidfd of the interpreter (without cells: of the keeper above it) or the
+`error` that prevented it, and `{"exited": pid, …}` for each child that it has reaped.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import socket
 import sys
 from typing import Any
 
-from . import syscalls
+from . import containment, syscalls
 from .cells import Nursery, fork
 from .channel import Channel
 from .children import ChildWatch
+from .confinement import confine, prepare
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .keeper import run_subreaper_keeper
 
@@ -64,8 +65,10 @@ class Zygote:
             self._serve(interpreter)
 
     def _serve(self, interpreter: Any) -> None:
-        if self._options["pid_namespaces"]:
+        if self._options["cells"]:
             self._nursery = Nursery()
+            syscalls.set_dumpable(False)
+            prepare(containment.of_interpreter(self._options["tier"], 0))
             syscalls.set_no_new_privs()
             with contextlib.suppress(PermissionError):  # then no_new_privs says the same
                 syscalls.drop_bounding_set()
@@ -78,12 +81,13 @@ class Zygote:
                     send_message(self._end, child.report())
             if self._end.fileno() in ready:
                 message, descriptors = receive_message(self._end)
-                self._answer(message["fork"], interpreter, descriptors)
+                self._answer(message, interpreter, descriptors)
                 close_all(descriptors)
 
-    def _answer(self, number: int, interpreter: Any, descriptors: list[int]) -> None:
+    def _answer(self, message: dict[str, Any], interpreter: Any, descriptors: list[int]) -> None:
+        number = message["fork"]
         try:
-            pid = self._fork(interpreter, *descriptors)
+            pid = self._fork(message, interpreter, descriptors)
         except OSError as error:
             send_message(self._end, {"answer": number, "error": str(error)})
             return
@@ -91,26 +95,29 @@ class Zygote:
         send_message(self._end, {"answer": number, "pid": pid}, [pidfd])
         os.close(pidfd)
 
-    def _fork(self, interpreter: Any, channel: int, stdout: int, stderr: int, cell: int) -> int:
+    def _fork(self, message: dict[str, Any], interpreter: Any, descriptors: list[int]) -> int:
+        channel, stdout, stderr, cell = descriptors
+
         def run_in_cell() -> None:
             self._leave()
+            _settle(channel, stdout, stderr)
+            confine(containment.of_interpreter(self._options["tier"], message["uid"]))
             run_interpreter()
 
         def run_keeper() -> None:
             self._leave()
-            run_subreaper_keeper(socket.socket(fileno=cell), run_interpreter)
+            run_subreaper_keeper(socket.socket(fileno=cell), run_below_keeper)
+
+        def run_below_keeper() -> None:
+            _settle(channel, stdout, stderr)
+            run_interpreter()
 
         def run_interpreter() -> None:
-            _settle(channel, stdout, stderr)
-            if self._nursery is not None:
-                syscalls.clear_capabilities()
             interpreter.run(Channel(socket.socket(fileno=CHANNEL_FD)))
 
-        return (
-            fork(run_keeper)
-            if self._nursery is None
-            else self._nursery.fork_into(cell, run_in_cell)
-        )
+        if self._nursery is None:
+            return fork(run_keeper)
+        return self._nursery.fork_into(cell, message["joins"], run_in_cell)
 
     def _leave(self) -> None:
         """Lets go of what is the zygote's, in a process that was just forked from it."""
@@ -135,4 +142,5 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     sys.argv[:] = [""]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.makedirs(os.environ["HOME"], exist_ok=True)
     Zygote(socket.socket(fileno=options["fd"]), options).run()

@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -95,6 +96,7 @@ class Interpreter:
         signal.signal(signal.SIGINT, self._shell.interrupts.on_signal)
         os.system = _system
         os.register_at_fork(after_in_child=self._leave_channel)
+        tempfile.tempdir = None  # that of the zygote is not the context's
         random.seed()
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()
@@ -122,6 +124,7 @@ class Interpreter:
         os.environ.update(message["env"])
         _limit(resource.RLIMIT_NOFILE, message["rlimits"]["open_files"])
         _limit(resource.RLIMIT_FSIZE, message["rlimits"]["file_size"])
+        _limit(resource.RLIMIT_NPROC, message["rlimits"]["processes"])
         try:
             os.chdir(message["cwd"])
         except OSError as error:

@@ -1,0 +1,138 @@
+"""How contexts are contained on this machine: what it allows, and what the options ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from codecontext_service.config import Config, ConfigError
+from codecontext_service.processes.bootstrap import ROOT, clean_environment, command
+from codecontext_service.processes.containment import Containment
+from codecontext_service.workers.tiers import (
+    DESCENDANTS_DIE,
+    DIES_WITH_SERVER,
+    GUARANTEES,
+    MEMORY_LIMIT_HARD,
+    MEMORY_LIMIT_SOFT,
+    NO_FOREIGN_PROCESSES,
+    NO_FOREIGN_SIGNALS,
+)
+
+_PROBE_TIMEOUT_S = 60
+_ENVIRONMENT_PATHS = "import json, site, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]))"
+
+_NONE = (DESCENDANTS_DIE, DIES_WITH_SERVER, MEMORY_LIMIT_SOFT)
+_BARE = (*_NONE, NO_FOREIGN_PROCESSES, NO_FOREIGN_SIGNALS)
+
+
+async def choose(config: Config) -> Containment:
+    """Returns how contexts are contained.
+
+    Raises:
+        ConfigError: The options ask for more than this machine allows; the text says what is missing.
+    """
+    if config.isolation == "none":
+        return _checked(config, uncontained(pid_namespaces=config.pid_namespaces))
+    found = await assess()
+    cell = next(tier for tier in found["tiers"] if tier["name"] == "cell")
+    if not cell["available"]:
+        if config.isolation == "cell":
+            why = "; ".join(cell["obstacles"])
+            raise ConfigError(f"isolation: this machine does not allow cells: {why}")
+        return _checked(config, uncontained(pid_namespaces=config.pid_namespaces))
+    guarantees = [each for each in cell["guarantees"] if each != MEMORY_LIMIT_HARD]
+    return _checked(
+        config,
+        Containment(
+            tier="cell",
+            cells="full",
+            own_uids=not found["user_namespace"],
+            shown=await _shown(config),
+            guarantees=tuple(guarantees),
+            missing=tuple(each for each in GUARANTEES if each not in guarantees),
+        ),
+    )
+
+
+def uncontained(*, pid_namespaces: bool) -> Containment:
+    """Returns the tier `none`.
+
+    Args:
+        pid_namespaces: Whether each context gets one where the machine allows that.
+    """
+    holds = _BARE if pid_namespaces else _NONE
+    return Containment(
+        tier="none",
+        cells="bare" if pid_namespaces else "",
+        guarantees=tuple(each for each in GUARANTEES if each in holds),
+        missing=tuple(each for each in GUARANTEES if each not in holds),
+    )
+
+
+def _checked(config: Config, containment: Containment) -> Containment:
+    for name in config.require:
+        if name not in GUARANTEES:
+            raise ConfigError(
+                f"require: {name!r} is no guarantee; known ones: {', '.join(GUARANTEES)}"
+            )
+    lacking = [name for name in config.require if name in containment.missing]
+    if lacking:
+        raise ConfigError(
+            f"require: the isolation {containment.tier} does not give {', '.join(lacking)} here"
+        )
+    return containment
+
+
+async def assess() -> dict[str, Any]:
+    """Tries what this machine allows; see `workers.tiers`.
+
+    Raises:
+        ConfigError: It could not be tried.
+    """
+    said = await _run(command(sys.executable, "tiers", {}, "-S"))
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+async def _shown(config: Config) -> tuple[str, ...]:
+    """Returns what interpreters read of the machine beside the system's own directories."""
+    shown = {ROOT}
+    for runtime in config.runtimes:
+        said = await _run([runtime.interpreter, "-I", "-c", _ENVIRONMENT_PATHS])
+        shown |= {str(Path(runtime.interpreter).parent.parent), *json.loads(said)}
+    return _existing(shown, config.read_only_paths)
+
+
+def _existing(shown: set[str], asked: tuple[str, ...]) -> tuple[str, ...]:
+    for path in asked:
+        if not Path(path).exists():
+            raise ConfigError(f"read_only_paths: there is no {path}")
+    there = {path for path in (*shown, *asked) if path and Path(path).exists()}
+    there |= {str(Path(path).resolve()) for path in there}
+    # The outer ones first: what lies below them is then there already.
+    return tuple(sorted(there - {"/"}))
+
+
+async def _run(argv: list[str]) -> bytes:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=clean_environment(argv[0]),
+        )
+    except OSError as error:
+        raise ConfigError(f"{argv[0]} can't be started: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            said, complaint = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise ConfigError(f"{argv[0]} does not answer") from None
+    if process.returncode:
+        raise ConfigError(f"{argv[0]} fails: {complaint.decode(errors='replace')[-1000:].strip()}")
+    return said

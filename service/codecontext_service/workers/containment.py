@@ -1,0 +1,52 @@
+"""By what an interpreter and its keeper are confined in each tier, see `tiers`."""
+
+from __future__ import annotations
+
+from .confinement import Confinement, User
+from .filters import Policy, policy_for
+from .jail import DEVICES, PRIVATE
+from .landlock import Access, PathRule, Ruleset, abi
+
+
+def of_interpreter(tier: str, uid: int) -> Confinement:
+    """Returns what confines an interpreter, and all that it starts.
+
+    Args:
+        tier: `cell` or `none`.
+        uid: The user and group that it gets; -1 leaves them as they are.
+    """
+    if tier == "none":
+        return Confinement()
+    return Confinement(user=_user(uid), landlock=_files() if abi() else None, filter=_policy(tier))
+
+
+def of_keeper(tier: str, uid: int) -> Confinement:
+    """Returns what confines the pid 1 of a cell: code in the cell may try to take it over.
+
+    Args:
+        tier: `cell` or `none`.
+        uid: The user and group that it gets; -1 leaves them as they are.
+    """
+    if tier == "none":
+        return Confinement()
+    return Confinement(user=_user(uid), filter=_policy(tier))
+
+
+def _user(uid: int) -> User | None:
+    return User(uid, uid) if uid >= 0 else None
+
+
+def _policy(tier: str) -> Policy:
+    return policy_for(tier, landlock_abi=abi(), memory_group=False)
+
+
+def _files() -> Ruleset:
+    return Ruleset(
+        paths=(
+            PathRule("/", Access.READ),
+            PathRule("/proc", Access.READ | Access.WRITE_FILE),
+            *(PathRule(path, Access.READ_WRITE) for path in PRIVATE),
+            *(PathRule(path, Access.DEVICE) for path in DEVICES),
+        ),
+        tcp=True,  # the network namespace decides what there is to reach
+    )
