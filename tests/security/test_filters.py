@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import attempts
+from support import attempts, rights, uses
 from support.confined import NOBODY, run
 
 from codecontext_service.workers import syscalls
@@ -52,7 +52,7 @@ def test_without_the_filter_none_of_these_errors_comes(policy: Policy) -> None:
     """The same calls by root are not denied, so it is the filter that denies them."""
     wanted = {rule.call: rule.error for rule in rules(policy) if rule.when is None}
     wanted.pop("setsid", None)  # the process leads its session already, for which this is the error
-    has = int(run(attempts.status).value["CapEff"], 16)
+    has = int(run(rights.status).value["CapEff"], 16)
     lacks = [each for each in ADMINISTRATION if not has >> each & 1]
     if lacks:
         pytest.skip(
@@ -233,13 +233,13 @@ def test_x32_and_unknown_numbers_are_missing() -> None:
 
 
 USES = [
-    ("threads", attempts.use_threads, (), 28, ALL),
-    ("subprocess", attempts.use_subprocess, (), b"began\nended\n", (CELL, UID, LANDLOCK)),
-    ("pool", attempts.use_multiprocessing, ("fork",), [0, 2, 4, 6], (CELL, UID, LANDLOCK)),
-    ("asyncio", attempts.use_asyncio, (), b"hello", ALL),
-    ("epoll", attempts.use_epoll, (), 1, ALL),
-    ("memory", attempts.use_memory, (), b"hello", ALL),
-    ("terminal", attempts.use_terminal, (), b"hello\r\n", (CELL, UID, LANDLOCK, OLD_LANDLOCK)),
+    ("threads", uses.use_threads, (), 28, ALL),
+    ("subprocess", uses.use_subprocess, (), b"began\nended\n", (CELL, UID, LANDLOCK)),
+    ("pool", uses.use_multiprocessing, ("fork",), [0, 2, 4, 6], (CELL, UID, LANDLOCK)),
+    ("asyncio", uses.use_asyncio, (), b"hello", ALL),
+    ("epoll", uses.use_epoll, (), 1, ALL),
+    ("memory", uses.use_memory, (), b"hello", ALL),
+    ("terminal", uses.use_terminal, (), b"hello\r\n", (CELL, UID, LANDLOCK, OLD_LANDLOCK)),
     ("inotify", attempts.watch, ("/etc",), None, (CELL, UID)),
     ("memfd", attempts.make_memfd, (), None, (CELL, HELD)),
     ("sysv memory", attempts.make_sysv_segment, (), None, (CELL,)),
@@ -266,7 +266,7 @@ def test_ordinary_code_works(use, arguments, value, policies, uid: int | None) -
 @by_user
 def test_databases_work(policy: Policy, open_path: Path, uid: int | None) -> None:
     """sqlite with its journal, its locks and its mapped index."""
-    got = run(attempts.use_sqlite, str(open_path), uid=uid, confinement=confined(policy))
+    got = run(uses.use_sqlite, str(open_path), uid=uid, confinement=confined(policy))
     assert got.value == [(3,)]
 
 
@@ -277,20 +277,19 @@ def test_programs_and_packages_work(policy: Policy, tmp_path: Path) -> None:
         "import numpy; a = numpy.ones((300, 300)); print(int((a @ a).sum()));"
         f"numpy.save(r'{tmp_path}/a.npy', a); print(numpy.load(r'{tmp_path}/a.npy', mmap_mode='r').shape)"
     )
-    got = run(attempts.run_python, sys.executable, threaded, confinement=confined(policy))
+    got = run(uses.run_python, sys.executable, threaded, confinement=confined(policy))
     assert got.value == "27000000\n(300, 300)"
-    assert run(attempts.use_shared_memory, confinement=confined(policy)).value == b"hello"
-    got = run(attempts.use_multiprocessing, "spawn", confinement=confined(policy))
+    assert run(uses.use_shared_memory, confinement=confined(policy)).value == b"hello"
+    got = run(uses.use_multiprocessing, "spawn", confinement=confined(policy))
     assert got.value == [0, 2, 4, 6]
-    wheel = attempts.make_wheel(str(tmp_path))
+    wheel = uses.make_wheel(str(tmp_path))
     install = (
         "import runpy, sys; sys.argv[1:] = ['install', '--quiet', '--no-index', '--no-deps',"
         f" '--disable-pip-version-check', '--target', {str(tmp_path / 'site')!r}, {wheel!r}];"
         "runpy.run_module('pip', run_name='__main__')"
     )
     assert (
-        run(attempts.run_python, sys.executable, install, confinement=confined(policy)).outcome
-        == "ok"
+        run(uses.run_python, sys.executable, install, confinement=confined(policy)).outcome == "ok"
     )
     assert (tmp_path / "site" / "tiny.py").read_text() == "answer = 42\n"
 
@@ -299,8 +298,8 @@ def test_programs_and_packages_work(policy: Policy, tmp_path: Path) -> None:
 def test_an_exec_does_not_get_rid_of_a_filter(policy: Policy) -> None:
     """What is exec'd is filtered as well."""
     code = "import socket\ntry: socket.socket(16, 3); print('open')\nexcept OSError as e: print(e.errno)"
-    assert run(attempts.run_python, sys.executable, code, "-S").value == "open"
-    got = run(attempts.run_python, sys.executable, code, "-S", confinement=confined(policy))
+    assert run(uses.run_python, sys.executable, code, "-S").value == "open"
+    got = run(uses.run_python, sys.executable, code, "-S", confinement=confined(policy))
     assert got.value in ("97", "13")
 
 

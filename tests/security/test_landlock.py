@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from support import attempts
+from support import attempts, rights
 from support.confined import NOBODY, run
 
 from codecontext_service.workers import landlock
@@ -176,7 +176,7 @@ def test_each_version_restricts_as_far_as_it_goes(folder: Path, version: int) ->
 def test_missing_paths_are_errors_unless_they_may_be_missing(folder: Path) -> None:
     """A rule for nothing is said by name; one that may be missing allows nothing."""
     missing = str(folder / "missing")
-    layer, message = run(attempts.fail_to_confine, confined(PathRule(missing, Access.READ))).value
+    layer, message = run(rights.fail_to_confine, confined(PathRule(missing, Access.READ))).value
     assert layer == "landlock"
     assert missing in message
     may_be = confined(PathRule(missing, Access.READ, missing_ok=True))

@@ -115,7 +115,8 @@ def run(
 
 def main() -> None:
     """Is the fresh process."""
-    import support.attempts  # noqa: F401  # ahead of the forks
+    for name in ("attempts", "rights", "uses"):
+        importlib.import_module(f"support.{name}")  # ahead of the forks
 
     requests, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # what a test prints is no answer
