@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import attempts
+from support import attempts, rights, uses
 from support.confined import NOBODY, run
 
 from codecontext_service.workers import syscalls
@@ -41,7 +41,7 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS)
 def test_no_capability_is_left_and_none_comes_back(way: dict) -> None:
     """Whoever it was before: no capability in any set, no_new_privs, and /proc/self can be read."""
-    status = run(attempts.status, **way).value
+    status = run(rights.status, **way).value
     assert {name: int(status[name], 16) for name in NO_CAPABILITIES} == NO_CAPABILITIES
     assert status["NoNewPrivs"] == "1"
 
@@ -59,7 +59,7 @@ def test_limits_hold_and_can_not_be_raised(way: dict) -> None:
     )
     confinement = Confinement(limits=limits, user=way["confinement"].user)
     way = way | {"confinement": confinement}
-    got = run(attempts.limits, **way).value
+    got = run(rights.limits, **way).value
     assert got["RLIMIT_AS"] == (900 * MIB,) * 2
     assert got["RLIMIT_DATA"] == (800 * MIB,) * 2
     assert got["RLIMIT_NPROC"] == (4000, 4000)
@@ -67,61 +67,61 @@ def test_limits_hold_and_can_not_be_raised(way: dict) -> None:
     assert got["RLIMIT_FSIZE"] == (10 * MIB,) * 2
     assert got["RLIMIT_CPU"] == (30, 31)
     assert got["RLIMIT_CORE"] == (0, 0)
-    assert run(attempts.raise_open_files, **way).outcome == "EPERM"
-    if int(run(attempts.status).value["CapEff"], 16) >> CAP_SYS_RESOURCE & 1:
-        assert run(attempts.raise_open_files).outcome == "ok"
+    assert run(rights.raise_open_files, **way).outcome == "EPERM"
+    if int(run(rights.status).value["CapEff"], 16) >> CAP_SYS_RESOURCE & 1:
+        assert run(rights.raise_open_files).outcome == "ok"
 
 
 def test_a_limit_is_never_raised() -> None:
     """A lower hard limit of the server's own stays, and None leaves everything as it is."""
-    before = run(attempts.limits).value
-    after = run(attempts.limits, confinement=Confinement(limits=Limits(core_bytes=None))).value
+    before = run(rights.limits).value
+    after = run(rights.limits, confinement=Confinement(limits=Limits(core_bytes=None))).value
     assert after == before
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     more = Confinement(limits=Limits(open_files=hard + 1000))
-    assert run(attempts.limits, confinement=more).value["RLIMIT_NOFILE"] == (hard, hard)
+    assert run(rights.limits, confinement=more).value["RLIMIT_NOFILE"] == (hard, hard)
 
 
 def test_limits_are_enforced() -> None:
     """Memory, files and CPU time end where the limits say; a catchable signal comes first."""
     data = Confinement(limits=Limits(data_bytes=60 * MIB))
-    assert run(attempts.allocate, 100 * MIB, confinement=data).outcome == "ENOMEM"
-    assert run(attempts.allocate, 100 * MIB).outcome == "ok"
+    assert run(rights.allocate, 100 * MIB, confinement=data).outcome == "ENOMEM"
+    assert run(rights.allocate, 100 * MIB).outcome == "ok"
     cpu = Confinement(limits=Limits(cpu_time_s=1))
-    assert run(attempts.spin_for_ever, confinement=cpu).outcome == "SIGXCPU"
+    assert run(rights.spin_for_ever, confinement=cpu).outcome == "SIGXCPU"
 
 
 def test_file_sizes_are_limited(tmp_path: Path) -> None:
     """A file can't grow past the limit, which Python reports as an error."""
     sizes = Confinement(limits=Limits(file_size_bytes=1000))
     path = str(tmp_path / "file")
-    assert run(attempts.write_bytes, path, 2000, confinement=sizes).outcome == "EFBIG"
-    assert run(attempts.write_bytes, path, 2000).outcome == "ok"
+    assert run(rights.write_bytes, path, 2000, confinement=sizes).outcome == "EFBIG"
+    assert run(rights.write_bytes, path, 2000).outcome == "ok"
 
 
 @needs_root
 def test_processes_are_limited_for_each_user_and_user_namespace() -> None:
     """Processes count for a uid of its own, and for a user namespace of an ordinary user."""
     own = Confinement(limits=Limits(processes=5), user=User(OWN_UID, OWN_UID))
-    assert run(attempts.fork_many, 4, confinement=own).outcome == "ok"
-    assert run(attempts.fork_many, 5, confinement=own).outcome == "EAGAIN"
+    assert run(rights.fork_many, 4, confinement=own).outcome == "ok"
+    assert run(rights.fork_many, 5, confinement=own).outcome == "EAGAIN"
     nested = {"uid": NOBODY, "user_namespace": True}
     limited = Confinement(limits=Limits(processes=5))
-    assert run(attempts.fork_many, 5, **nested, confinement=limited).outcome == "EAGAIN"
-    assert run(attempts.fork_many, 5, **nested).outcome == "ok"
+    assert run(rights.fork_many, 5, **nested, confinement=limited).outcome == "EAGAIN"
+    assert run(rights.fork_many, 5, **nested).outcome == "ok"
 
 
 @needs_root
 def test_a_user_of_its_own_has_nothing_of_roots() -> None:
     """All ids and groups are the new user's, there is no way back, and root's files are closed."""
     own = Confinement(user=User(OWN_UID, OWN_UID))
-    status = run(attempts.status, confinement=own).value
+    status = run(rights.status, confinement=own).value
     assert status["Uid"].split() == [str(OWN_UID)] * 4
     assert status["Gid"].split() == [str(OWN_UID)] * 4
     assert status["Groups"] == ""
     assert int(status["CapBnd"], 16) == 0
     for attempt, arguments in (
-        (attempts.become_root, ()),
+        (rights.become_root, ()),
         (attempts.read_file, ("/etc/shadow",)),
         (attempts.signal_parent, ()),
     ):
@@ -132,18 +132,18 @@ def test_a_user_of_its_own_has_nothing_of_roots() -> None:
 @needs_root
 def test_it_dies_with_its_parent_though_the_user_changes() -> None:
     """The change of user would take the wish back, so it is expressed after that."""
-    assert run(attempts.child_dies_with_parent, Confinement(user=User(OWN_UID, OWN_UID))).value
+    assert run(rights.child_dies_with_parent, Confinement(user=User(OWN_UID, OWN_UID))).value
 
 
 def test_it_dies_with_its_parent() -> None:
     """When the parent's thread ends, so does the child."""
-    assert run(attempts.child_dies_with_parent, Confinement()).value
+    assert run(rights.child_dies_with_parent, Confinement()).value
 
 
 def test_dumpable_is_as_asked() -> None:
     """A process that is not dumpable can't be seen into, even by its own user."""
-    assert run(attempts.dumpable, confinement=Confinement()).value == 1
-    assert run(attempts.dumpable, confinement=Confinement(dumpable=False)).value == 0
+    assert run(rights.dumpable, confinement=Confinement()).value == 1
+    assert run(rights.dumpable, confinement=Confinement(dumpable=False)).value == 0
 
 
 @pytest.mark.parametrize(
@@ -164,19 +164,16 @@ def test_dumpable_is_as_asked() -> None:
 def test_a_layer_that_fails_is_named(confinement: Confinement, layer: str, said: str) -> None:
     """An error names the layer and the cause: nobody takes a half-confined process for a confined one."""
     uid = NOBODY if AS_ROOT else None
-    got, message = run(attempts.fail_to_confine, confinement, uid=uid).value
+    got, message = run(rights.fail_to_confine, confinement, uid=uid).value
     assert got == layer
     assert said in message
 
 
 @needs_root
-def test_all_layers_together_leave_a_working_interpreter(tmp_path: Path) -> None:
+def test_all_layers_together_leave_a_working_interpreter(open_path: Path) -> None:
     """Limits, a user, Landlock and the filter at once: files, threads and children still work."""
-    work = tmp_path / "work"
+    work = open_path / "work"
     work.mkdir()
-    for each in (tmp_path, *tmp_path.parents):
-        if "pytest" in str(each):
-            each.chmod(0o755)
     os.chown(work, OWN_UID, OWN_UID)
     reads = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
     paths = [PathRule(path, Access.READ, missing_ok=True) for path in reads]
@@ -191,16 +188,16 @@ def test_all_layers_together_leave_a_working_interpreter(tmp_path: Path) -> None
         prepare(confinement)
         folder = work / tier
         assert run(attempts.use_folder, str(folder), confinement=confinement).outcome == "ok"
-        assert run(attempts.use_threads, confinement=confinement).value == 28
-        assert run(attempts.use_subprocess, confinement=confinement).value == b"began\nended\n"
-        assert run(attempts.use_sqlite, str(folder), confinement=confinement).value == [(3,)]
+        assert run(uses.use_threads, confinement=confinement).value == 28
+        assert run(uses.use_subprocess, confinement=confinement).value == b"began\nended\n"
+        assert run(uses.use_sqlite, str(folder), confinement=confinement).value == [(3,)]
         assert run(attempts.read_file, "/etc/passwd", confinement=confinement).outcome == "EACCES"
         assert run(attempts.open_socket, 2, confinement=confinement).outcome == "EACCES"
 
 
 def test_an_interpreter_without_site_can_import_all_of_it() -> None:
     """The modules need nothing but the standard library, under `python -I -S`."""
-    names = run(attempts.imported_from_elsewhere).value
+    names = run(rights.imported_from_elsewhere).value
     assert names == []
 
 
@@ -210,7 +207,7 @@ def test_own_loopback_and_host_name() -> None:
     before = os.uname().nodename
     for way in ways:
         assert run(attempts.talk_over_own_loopback, **way).value == b"hello"
-        assert run(attempts.own_host_name, "cell", **way).value == "cell"
+        assert run(rights.own_host_name, "cell", **way).value == "cell"
     assert os.uname().nodename == before
 
 
@@ -225,7 +222,7 @@ def test_own_loopback_and_host_name() -> None:
 def test_a_jail_is_made_of_mounts(way: dict) -> None:
     """A new root with a read-only part, a bounded part and its own /proc; outside nothing changes."""
     mounts = Path("/proc/self/mountinfo").read_text()
-    got = run(attempts.build_jail, **way).value
+    got = run(rights.build_jail, **way).value
     assert got == {
         "root": ["bound", "old", "proc", "small"],
         "old": [],
@@ -240,5 +237,5 @@ def test_a_jail_is_made_of_mounts(way: dict) -> None:
 
 def test_a_signal_number_is_reported_as_such() -> None:
     """The helper of these tests tells a killed process from an error."""
-    assert run(attempts.kill_self, signal.SIGKILL).outcome == "SIGKILL"
+    assert run(rights.kill_self, signal.SIGKILL).outcome == "SIGKILL"
     assert syscalls.last_capability() >= 37

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import attempts
+from support import attempts, rights
 from support.confined import NOBODY, run
 
 from codecontext_service.workers import landlock
@@ -24,19 +23,14 @@ VERSIONS = range(1, landlock.abi() + 1)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(open_path: Path) -> Path:
     """A folder that every user may do anything in, with a `mine` and an `others` in it."""
-    for each in (tmp_path, *tmp_path.parents):
-        if each.stat().st_uid == os.geteuid() and "pytest" in str(each):
-            each.chmod(0o755)
     for name in ("mine", "others"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name).chmod(0o777)
-        (tmp_path / name / "file").write_bytes(b"content")
-        (tmp_path / name / "file").chmod(0o666)
-    yield tmp_path
-    for each in (tmp_path / "mine").rglob("*"):
-        assert not each.is_mount()
+        (open_path / name).mkdir()
+        (open_path / name).chmod(0o777)
+        (open_path / name / "file").write_bytes(b"content")
+        (open_path / name / "file").chmod(0o666)
+    return open_path
 
 
 def confined(*paths: PathRule, **rest: bool) -> Confinement:
@@ -182,7 +176,7 @@ def test_each_version_restricts_as_far_as_it_goes(folder: Path, version: int) ->
 def test_missing_paths_are_errors_unless_they_may_be_missing(folder: Path) -> None:
     """A rule for nothing is said by name; one that may be missing allows nothing."""
     missing = str(folder / "missing")
-    layer, message = run(attempts.fail_to_confine, confined(PathRule(missing, Access.READ))).value
+    layer, message = run(rights.fail_to_confine, confined(PathRule(missing, Access.READ))).value
     assert layer == "landlock"
     assert missing in message
     may_be = confined(PathRule(missing, Access.READ, missing_ok=True))

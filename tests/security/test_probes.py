@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import attempts
+from support import rights
 from support.confined import NOBODY, run
 
 from codecontext_service.processes.bootstrap import clean_environment, command
@@ -36,7 +36,7 @@ def _state() -> tuple[str, set[str]]:
 def test_they_leave_nothing_behind_and_say_why() -> None:
     """After all probes mounts, control groups, host name and children are as before; failures have reasons."""
     before, name = _state(), os.uname().nodename
-    found = run(attempts.assess_machine).value
+    found = run(rights.assess_machine).value
     assert _state() == before
     assert os.uname().nodename == name
     assert found["children_left"] == 0
@@ -56,11 +56,11 @@ def test_the_module_prints_what_a_process_can_not_find_out_itself() -> None:
 @needs_root
 def test_an_ordinary_user_has_no_uids_and_may_have_user_namespaces() -> None:
     """What only root can is refused, and said to be; the rest goes by the user's own namespace."""
-    found = run(attempts.assess_machine, uid=NOBODY).value
+    found = run(rights.assess_machine, uid=NOBODY).value
     works = _works(found)
     assert not any(works[name] for name in ("mounts", "own_proc", "network", "own_uid"))
     assert "not permitted" in _reason(found, "own_uid")
-    assert works["seccomp"] == _works(run(attempts.assess_machine).value)["seccomp"]
+    assert works["seccomp"] == _works(run(rights.assess_machine).value)["seccomp"]
     if all(works[name] for name in works if name.startswith("user_namespace")):
         assert found["strongest"] == "cell"
         assert found["user_namespace"]
@@ -70,7 +70,7 @@ def test_an_ordinary_user_has_no_uids_and_may_have_user_namespaces() -> None:
 def test_under_a_filter_that_denies_namespaces_landlock_is_left() -> None:
     """As in a pod whose runtime filters system calls: each layer's reason is the kernel's answer."""
     policy = policy_for("cell", landlock_abi=7, memory_group=True)
-    found = run(attempts.assess_machine, uid=NOBODY, confinement=Confinement(filter=policy)).value
+    found = run(rights.assess_machine, uid=NOBODY, confinement=Confinement(filter=policy)).value
     works = _works(found)
     assert not works["user_namespace"]
     assert "Operation not permitted" in _reason(found, "user_namespace")
@@ -81,13 +81,13 @@ def test_under_a_filter_that_denies_namespaces_landlock_is_left() -> None:
 @needs_root
 def test_a_system_that_gives_user_namespaces_no_rights_is_found_out() -> None:
     """Under no_new_privs and a limit of none, no namespace can be had: the probe is not fooled."""
-    found = run(attempts.assess_without_user_namespaces).value
+    found = run(rights.assess_without_user_namespaces).value
     assert not _works(found)["user_namespace"]
     assert "No space left" in _reason(found, "user_namespace")
 
 
 def test_a_probe_that_hangs_or_dies_is_a_failure() -> None:
     """Neither keeps the server from starting; both are told."""
-    hung, died = run(attempts.probe_badly).value
+    hung, died = run(rights.probe_badly).value
     assert hung == (False, "it took longer than 1 s")
     assert died == (False, "the probe ended with -9")

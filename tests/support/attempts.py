@@ -5,52 +5,29 @@ All is imported ahead: who is confined may be unable to read the interpreter's f
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import ctypes
-import dataclasses
 import errno
 import fcntl
-import importlib
 import mmap
-import multiprocessing
-import multiprocessing.pool
-import multiprocessing.popen_fork
-import multiprocessing.queues
-import multiprocessing.synchronize
 import os
-import pickle
 import pty
 import resource
-import select
 import signal
 import socket
-import sqlite3
 import struct
 import subprocess
-import sys
 import tempfile
 import termios
 import threading
-import traceback
-import zipfile
 from collections.abc import Callable
-from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
-from codecontext_service.workers import filters, landlock, mounts, probes, syscalls, tiers
-from codecontext_service.workers.confinement import ConfinementError, confine
+from codecontext_service.workers import filters, landlock, syscalls
 from codecontext_service.workers.syscalls import system_call
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_LOADED_LATE = (
-    multiprocessing.queues,
-    concurrent.futures.ThreadPoolExecutor,
-    multiprocessing.pool,
-    multiprocessing.synchronize,
-)
 IPC_PRIVATE, IPC_RMID = 0, 0
 
 
@@ -85,7 +62,7 @@ def with_filter_alone(
 def errors_of(names: list[str]) -> dict[str, str]:
     """The errno's name, or `ok`, of each of these system calls with arguments that make no sense."""
     return {
-        name: _error_of(lambda name=name: system_call(name, -1, -1, -1, -1, -1, -1))
+        name: error_of(lambda name=name: system_call(name, -1, -1, -1, -1, -1, -1))
         for name in names
     }
 
@@ -98,7 +75,7 @@ def errors_in_namespaces(names: list[str]) -> dict[str, str]:
     return errors_of(names)
 
 
-def _error_of(action: Callable[[], object]) -> str:
+def error_of(action: Callable[[], object]) -> str:
     try:
         action()
     except OSError as error:
@@ -270,7 +247,7 @@ def leave_session() -> None:
     """setsid in a child, which leads no group yet."""
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if _error_of(os.setsid) == "ok" else errno.EPERM)
+        os._exit(0 if error_of(os.setsid) == "ok" else errno.EPERM)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status:
         raise OSError(status, "setsid")
@@ -378,204 +355,6 @@ def use_folder(path: str) -> list[str]:
     return list_folder(path)
 
 
-# What ordinary code does
-
-
-def use_threads() -> int:
-    found: list[int] = []
-    threads = [threading.Thread(target=found.append, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(found)
-
-
-def use_subprocess() -> bytes:
-    shell = "trap 'echo ended; exit' TERM; echo began; read line"
-    with subprocess.Popen(
-        ["/bin/sh", "-c", shell],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        began = process.stdout.readline()
-        process.terminate()
-        return began + process.communicate(b"\n")[0]
-
-
-def _double(number: int) -> int:
-    return 2 * number
-
-
-def use_multiprocessing(method: str) -> list[int]:
-    """A pool, with its semaphores, pipes and signals."""
-    with multiprocessing.get_context(method).Pool(2) as pool:
-        return pool.map(_double, range(4))
-
-
-def use_shared_memory() -> bytes:
-    memory = shared_memory.SharedMemory(create=True, size=16)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            memory.buf[:5] = b"hello"
-            os._exit(0)
-        os.waitpid(pid, 0)
-        return bytes(memory.buf[:5])
-    finally:
-        memory.close()
-        memory.unlink()
-
-
-def use_asyncio() -> bytes:
-    async def talk() -> bytes:
-        process = await asyncio.create_subprocess_exec(
-            "/bin/cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        await asyncio.to_thread(os.getpid)
-        return (await process.communicate(b"hello"))[0]
-
-    return asyncio.run(talk())
-
-
-def use_epoll() -> int:
-    read, write = os.pipe()
-    with select.epoll() as poll:
-        poll.register(read, select.EPOLLIN)
-        os.write(write, b"x")
-        return len(poll.poll(10))
-
-
-def use_sqlite(folder: str) -> list[tuple[int]]:
-    with sqlite3.connect(f"{folder}/data.db") as database:
-        database.execute("pragma journal_mode = wal")
-        database.execute("create table numbers (number integer)")
-        database.executemany("insert into numbers values (?)", [(1,), (2,)])
-        found = database.execute("select sum(number) from numbers").fetchall()
-    database.close()
-    return found
-
-
-def use_memory() -> bytes:
-    """Memory that is shared with a child, and huge files that are mapped."""
-    with mmap.mmap(-1, 4096) as shared:
-        pid = os.fork()
-        if pid == 0:
-            shared[:5] = b"hello"
-            os._exit(0)
-        os.waitpid(pid, 0)
-        return shared[:5]
-
-
-def use_terminal() -> bytes:
-    """A shell on a terminal of its own, which needs a new session."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execv("/bin/echo", ["echo", "hello"])
-    said = os.read(master, 100)
-    os.waitpid(pid, 0)
-    return said
-
-
-def run_python(interpreter: str, code: str, *flags: str) -> str:
-    """Another interpreter, which exec'd code confines as well."""
-    command = [interpreter, "-I", *flags, "-c", code]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip()
-
-
-def make_wheel(folder: str) -> str:
-    """Makes a package of one module."""
-    path = f"{folder}/tiny-1.0-py3-none-any.whl"
-    meta = "tiny-1.0.dist-info"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr("tiny.py", "answer = 42\n")
-        wheel.writestr(f"{meta}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-        wheel.writestr(
-            f"{meta}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(
-            f"{meta}/RECORD", f"tiny.py,,\n{meta}/METADATA,,\n{meta}/WHEEL,,\n{meta}/RECORD,,\n"
-        )
-    return path
-
-
-# What is left of a process's rights
-
-
-def status() -> dict[str, str]:
-    """What the kernel says of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return {name: rest.strip() for name, _, rest in (line.partition(":") for line in lines)}
-
-
-def limits() -> dict[str, tuple[int, int]]:
-    return {
-        name: resource.getrlimit(getattr(resource, name))
-        for name in dir(resource)
-        if name.startswith("RLIMIT_")
-    }
-
-
-def become_root() -> None:
-    os.setuid(0)
-
-
-def raise_open_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
-    except ValueError as error:
-        raise PermissionError(errno.EPERM, str(error)) from None
-
-
-def fork_many(count: int) -> None:
-    """Has so many children at once."""
-    read, write = os.pipe()
-    children = []
-    try:
-        for _ in range(count):
-            pid = os.fork()
-            if pid == 0:
-                os.close(write)
-                os.read(read, 1)
-                os._exit(0)
-            children.append(pid)
-    finally:
-        os.close(write)
-        for pid in children:
-            os.waitpid(pid, 0)
-
-
-def allocate(size: int) -> int:
-    try:
-        return len(bytearray(size))
-    except MemoryError:
-        raise OSError(errno.ENOMEM, "memory") from None
-
-
-def spin_for_ever() -> None:
-    while True:
-        pass
-
-
-def fail_to_confine(confinement: Any) -> tuple[str, str]:
-    """The layer that fails, and what the error says."""
-    try:
-        confine(confinement)
-    except ConfinementError as error:
-        return error.layer, str(error)
-    return "", ""
-
-
-def python_prefixes() -> list[str]:
-    """Where this interpreter's files are."""
-    return sorted({sys.base_prefix, sys.prefix})
-
-
 def with_landlock(
     rules: Any, version: int, attempt: Callable[..., object], arguments: tuple[Any, ...]
 ) -> None:
@@ -591,136 +370,3 @@ def landlock_without_no_new_privs() -> None:
 
 def landlock_abi() -> int:
     return landlock.abi()
-
-
-def write_bytes(path: str, size: int) -> None:
-    with open(path, "wb", buffering=0) as file:
-        written = file.write(bytes(size))
-        file.write(bytes(size - written))
-
-
-def dumpable() -> int:
-    return int(_libc.prctl(3, 0, 0, 0, 0))
-
-
-def kill_self(number: int) -> None:
-    os.kill(os.getpid(), number)
-
-
-def own_host_name(name: str) -> str:
-    syscalls.unshare(syscalls.CLONE_NEWUTS)
-    syscalls.set_hostname(name)
-    return os.uname().nodename
-
-
-def child_dies_with_parent(confinement: Any) -> bool:
-    """Whether a confined grandchild ends when the child ends that forked it."""
-    read, write = os.pipe()
-    syscalls.become_subreaper()
-    child_pid = os.fork()
-    if child_pid == 0:
-        parent = os.getpid()
-        if os.fork() == 0:
-            confine(dataclasses.replace(confinement, parent_pid=parent))
-            os.write(write, b"%d\n" % os.getpid())
-            while True:
-                signal.pause()
-        signal.pause()
-    grandchild = int(os.read(read, 20))
-    os.kill(child_pid, signal.SIGKILL)
-    os.waitpid(child_pid, 0)
-    return os.WTERMSIG(os.waitpid(grandchild, 0)[1]) == signal.SIGKILL
-
-
-def imported_from_elsewhere() -> list[str]:
-    """Modules that are neither of the standard library nor of the workers, after all were imported."""
-    for name in ("tiers", "probes", "confinement", "mounts", "control_groups", "syscalls"):
-        importlib.import_module(f"codecontext_service.workers.{name}")
-    known = (*sys.stdlib_module_names, "support", "__main__", "__mp_main__")
-    loaded = {name for name in sys.modules if name.partition(".")[0] not in known}
-    workers = "codecontext_service.workers"
-    return sorted(
-        name for name in loaded if not workers.startswith(name) and not name.startswith(workers)
-    )
-
-
-def build_jail() -> dict[str, Any]:
-    """Builds a jail in namespaces of its own and tells what it is like in there."""
-    syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            said = pickle.dumps(_in_jail())
-        except BaseException:
-            said = pickle.dumps(traceback.format_exc())
-        os.write(write, said)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as end:
-        found: dict[str, Any] = pickle.loads(end.read())
-    os.waitpid(pid, 0)
-    return found
-
-
-def _in_jail() -> dict[str, Any]:
-    mounts.make_private()
-    jail = tempfile.gettempdir()
-    mounts.mount_tmpfs(jail, size_bytes=1 << 20, inodes=64, mode=0o755)
-    for name in ("bound", "old", "proc", "small"):
-        os.mkdir(f"{jail}/{name}")
-    mounts.bind("/dev", f"{jail}/bound")
-    mounts.restrict_mount(jail, read_only=True)
-    mounts.mount_tmpfs(
-        f"{jail}/small", size_bytes=1 << 20, inodes=8, uid=os.getuid(), gid=os.getgid()
-    )
-    mounts.mount_proc(f"{jail}/proc")
-    mounts.change_root(jail, f"{jail}/old")
-
-    def many_files() -> None:
-        for number in range(8):
-            write_bytes(f"/small/{number}", 0)
-
-    return {
-        "root": list_folder("/"),
-        "old": list_folder("/old"),
-        "write to bound": _error_of(lambda: os.mkdir("/bound/new")),
-        "fill small": _error_of(lambda: write_bytes("/small/big", 2 << 20)),
-        "many files": _error_of(many_files),
-        "pids": [name for name in list_folder("/proc") if name.isdigit()],
-        "device": _error_of(lambda: use_device("/bound/zero")),
-    }
-
-
-def assess_machine() -> dict[str, Any]:
-    found = tiers.assess(probes.probe_layers())
-    try:
-        os.waitpid(-1, os.WNOHANG)
-        children = 1
-    except ChildProcessError:
-        children = 0
-    return found.as_dict() | {"children_left": children, "strongest": found.strongest.name}
-
-
-def assess_without_user_namespaces() -> dict[str, Any]:
-    """In a user namespace that may have none below it: as where a sysctl forbids them."""
-    syscalls.unshare(syscalls.CLONE_NEWUSER)
-    write_text("/proc/self/setgroups", "deny")
-    write_text("/proc/self/uid_map", "0 0 1")
-    write_text("/proc/self/gid_map", "0 0 1")
-    write_text("/proc/sys/user/max_user_namespaces", "0")
-    return assess_machine()
-
-
-def write_text(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def probe_badly() -> list[tuple[bool, str]]:
-    probes.PROBE_TIMEOUT_S = 1
-    found = [
-        probes.probe("hangs", signal.pause),
-        probes.probe("dies", lambda: os.kill(os.getpid(), signal.SIGKILL)),
-    ]
-    return [(each.works, each.reason) for each in found]

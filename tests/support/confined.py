@@ -1,13 +1,18 @@
-"""Runs a function in a fresh process, confined or not: what is denied there can't be had back.
+"""Runs a function in a process of its own, confined or not: what is denied there can't be had back.
 
-The process has one thread and the standard library alone, like the ones that are confined in earnest.
+The processes are forked from a fresh one, which has one thread and the standard library alone, like those
+that are confined in earnest.
 """
 
 from __future__ import annotations
 
+import atexit
 import errno
+import functools
+import importlib
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -15,15 +20,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import codecontext_service
 
 _ROOTS = [str(Path(codecontext_service.__file__).parent.parent), str(Path(__file__).parent.parent)]
-_CODE = (
-    "import pickle, sys; request = pickle.load(sys.stdin.buffer); sys.path[:0] = request['roots']; "
-    "from support.confined import main; main(request)"
-)
+_CODE = "import sys; sys.path[:0] = sys.argv[1:]; from support.confined import main; main()"
 NOBODY = 65534
 
 
@@ -43,6 +45,39 @@ class Ended:
         return self.signal or self.error or "ok"
 
 
+class _Forks:
+    """The fresh process: takes requests on standard input, and answers on standard output."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-I", "-S", "-c", _CODE, *_ROOTS]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        atexit.register(self.close)
+
+    def run(self, request: dict[str, Any], timeout_s: float) -> object:
+        """Returns what the forked process said, or its exit status if it said nothing."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        pickle.dump(request, stdin)
+        stdin.flush()
+        if not select.select([stdout], [], [], timeout_s)[0]:
+            self.close()
+            raise AssertionError(f"{request['function']} took longer than {timeout_s} s")
+        return pickle.load(stdout)
+
+    def close(self) -> None:
+        """Ends it, and what runs in it."""
+        atexit.unregister(self.close)
+        with self._process as process:
+            process.terminate()  # its child has a parent-death signal
+        _fresh_process.cache_clear()
+
+
+@functools.cache
+def _fresh_process() -> _Forks:
+    return _Forks()
+
+
 def run(
     function: Callable[..., Any],
     *arguments: Any,
@@ -51,7 +86,7 @@ def run(
     user_namespace: bool = False,
     timeout_s: float = 60,
 ) -> Ended:
-    """Runs a function of a module of `tests` in a fresh process.
+    """Runs a function of a module of `tests` in a process of its own.
 
     Args:
         function: The function, of a module that imports nothing that is not in the standard library.
@@ -62,51 +97,63 @@ def run(
         timeout_s: How long it may take.
 
     Raises:
-        AssertionError: It raised anything but OSError.
+        AssertionError: It raised anything but OSError, or took too long.
     """
     request = {
-        "roots": _ROOTS,
         "function": (function.__module__, function.__qualname__),
         "uid": uid,
         "user_namespace": user_namespace,
         "payload": pickle.dumps((arguments, confinement)),
     }
-    read, write = os.pipe()
-    command = [sys.executable, "-I", "-S", "-c", _CODE]
-    with os.fdopen(read, "rb") as answer:
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            pass_fds=[write],
-            start_new_session=True,
-        ) as process:
-            os.close(write)
-            request["answer"] = write
-            process.communicate(pickle.dumps(request), timeout=timeout_s)
-        said = answer.read()
-    if process.returncode < 0:
-        return Ended(signal=signal.Signals(-process.returncode).name)
-    assert said, f"the process ended with {process.returncode} and said nothing"
-    ended = pickle.loads(said)
-    assert isinstance(ended, Ended), ended
-    return ended
+    said = _fresh_process().run(request, timeout_s)
+    if isinstance(said, int):
+        assert said < 0, f"the process ended with {said} and said nothing"
+        return Ended(signal=signal.Signals(-said).name)
+    assert isinstance(said, Ended), said
+    return said
 
 
-def main(request: dict[str, Any]) -> None:
+def main() -> None:
     """Is the fresh process."""
-    answer = request["answer"]
-    os.set_inheritable(answer, False)
+    for name in ("attempts", "rights", "uses"):
+        importlib.import_module(f"support.{name}")  # ahead of the forks
+
+    requests, answers = sys.stdin.buffer, os.dup(1)
+    os.dup2(2, 1)  # what a test prints is no answer
+    while True:
+        try:
+            request = pickle.load(requests)
+        except EOFError:
+            return
+        read, write = os.pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(answers)
+            os.close(read)
+            _answer(request, parent, write)
+        os.close(write)
+        with os.fdopen(read, "rb") as end:
+            said = end.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.write(answers, said or pickle.dumps(status))
+
+
+def _answer(request: dict[str, Any], parent: int, write: int) -> NoReturn:
+    """Is a forked process."""
+    said: Ended | str = "nothing"
     try:
-        said: Ended | str = _obey(request)
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        said = _obey(request, parent)
     except BaseException:
         said = traceback.format_exc()
-    os.write(answer, pickle.dumps(said))
-    os._exit(0)
+    finally:
+        os.write(write, pickle.dumps(said))
+        os._exit(0)
 
 
-def _obey(request: dict[str, Any]) -> Ended:
-    import importlib
-
+def _obey(request: dict[str, Any], parent: int) -> Ended:
     from codecontext_service.workers import syscalls
     from codecontext_service.workers.confinement import User, confine
 
@@ -116,6 +163,7 @@ def _obey(request: dict[str, Any]) -> Ended:
     if request["uid"] is not None:
         User(request["uid"], request["uid"]).become()
         syscalls.set_dumpable(True)
+    syscalls.die_with_parent(parent)
     if request["user_namespace"]:
         syscalls.new_user_namespace()
     if confinement is not None:

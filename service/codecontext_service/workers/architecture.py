@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import NamedTuple
@@ -163,6 +164,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
 }
 
 
+@functools.cache
 def this_machine() -> Architecture:
     """Returns the architecture that this process runs on.
 

@@ -1,8 +1,8 @@
 """Landlock: which files a process may reach, and that it signals and connects to none but its own.
 
 Landlock can't be taken back, holds for all that the process starts, and needs no privilege. It says
-nothing about metadata: stat, chmod, utime and extended attributes of a file go by the user alone, and
-so does locking.
+nothing about metadata: stat, chmod, utime, extended attributes and inotify watches of a file go by the
+user alone.
 """
 
 from __future__ import annotations

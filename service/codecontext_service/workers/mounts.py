@@ -18,6 +18,8 @@ _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
+for _function in ("mount", "umount2"):
+    getattr(_libc, _function)  # ctypes looks it up once: here, rather than in each forked child
 
 
 class _MountAttributes(ctypes.Structure):

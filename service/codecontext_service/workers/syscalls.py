@@ -143,6 +143,8 @@ _PR_SET_DUMPABLE = 4
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 
 _libc.syscall.restype = ctypes.c_long
+for _function in ("prctl", "capset", "setns", "unshare"):
+    getattr(_libc, _function)  # ctypes looks it up once: here, rather than in each forked child
 
 
 def system_call(name: str, *arguments: Any) -> int:
