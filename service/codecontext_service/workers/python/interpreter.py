@@ -37,6 +37,7 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
+from . import charts
 from .shell import Shell
 from .streams import ERRORS, OutputStream, clean, clean_lines
 
@@ -70,6 +71,7 @@ class Interpreter:
                 self.missing.append(name)
         if "matplotlib.pyplot" in sys.modules:
             self._shell.enable_matplotlib("inline")
+            charts.load()
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -122,6 +124,8 @@ class Interpreter:
         os.environ.update(message["env"])
         _limit(resource.RLIMIT_NOFILE, message["rlimits"]["open_files"])
         _limit(resource.RLIMIT_FSIZE, message["rlimits"]["file_size"])
+        # By default it would send its whole JavaScript library, 5 MB, with the first figure.
+        os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
         try:
             os.chdir(message["cwd"])
         except OSError as error:

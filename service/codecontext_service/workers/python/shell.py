@@ -18,9 +18,9 @@ from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
-from IPython.core.formatters import DisplayFormatter
+from IPython.core.formatters import BaseFormatter, DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Type
+from traitlets import Type, Unicode
 from traitlets.config import Config
 
 from codecontext_service.workers.channel import (
@@ -32,6 +32,7 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
+from . import charts
 from .bundles import encode_bundle
 from .interrupts import Interrupts
 from .streams import clean
@@ -44,6 +45,8 @@ class _Output:
 
     def display(self, kind: str, data: dict[str, Any], metadata: Any, display_id: str = "") -> None:
         if self.channel is not None:
+            if (chart := charts.describe_bundle(data)) is not None:
+                data = {**data, charts.CHART: chart}
             header, parts = encode_bundle(data, metadata)
             header |= {"kind": kind, "display_id": clean(display_id, MAX_NAME)}
             self.channel.send(DISPLAY, pack_display(header, parts))
@@ -87,6 +90,20 @@ class _Displayhook(DisplayHook):  # type: ignore[misc]
 
     def finish_displayhook(self) -> None:
         pass
+
+
+class _ChartFormatter(BaseFormatter):  # type: ignore[misc]
+    """Describes figures, wherever they are displayed."""
+
+    format_type = Unicode(charts.CHART)
+
+    def __call__(self, thing: object) -> dict[str, Any] | None:
+        return charts.describe_figure(thing) if self.enabled else None
+
+
+def _as_a_bundle(figure: object) -> None:
+    """Has IPython show an object by its MIME bundle, although it would show itself."""
+    raise NotImplementedError
 
 
 class _Formatter(DisplayFormatter):  # type: ignore[misc]
@@ -135,7 +152,12 @@ class Shell(InteractiveShell):  # type: ignore[misc]
             warnings.filterwarnings("ignore", message=remark)
 
     def init_display_formatter(self) -> None:  # noqa: D102
-        self.display_formatter = _Formatter(parent=self)
+        self.display_formatter = formatter = _Formatter(parent=self)
+        formatter.register_formatter(_ChartFormatter(parent=formatter))
+        # Plotly's figures would show themselves, and refuse to where nbformat is missing.
+        formatter.ipython_display_formatter.for_type_by_name(
+            "plotly.basedatatypes", "BaseFigure", _as_a_bundle
+        )
         self.configurables.append(self.display_formatter)
 
     def enable_gui(self, gui: str | None = None) -> None:
