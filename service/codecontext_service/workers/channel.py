@@ -6,8 +6,8 @@ not. A packet is a type (one byte), a flag (one byte) and content of at most `MA
 message that is larger goes as several packets, whose contents begin with the same number (four
 bytes), so that messages of several threads may mix.
 
-From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, all JSON.
-From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, all
+From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `ASK`, all JSON.
+From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, `ANSWER`, all
 JSON; `BEGUN`, empty, when an interrupt would find
 the run; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
 """
@@ -37,11 +37,17 @@ MAX_PARTS, MAX_MIME_TYPE = 100, 256
 MAX_METADATA, MAX_METADATA_DEPTH = 64 * 1024, 20
 """The most bytes of a display's metadata as JSON, and how deep its values may be nested."""
 
+MAX_MATCHES, MAX_ANSWER_TEXT = 10_000, 512 * 1024
+"""The most matches of a completion, and the most characters of them all, or of one description."""
+
+MAX_ANSWER_BYTES = 2 << 20
+"""The most bytes that all descriptions of a name may have together."""
+
 WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
 
-CONFIGURE, EXECUTE, INPUT_REPLY = b"c", b"x", b"i"
+CONFIGURE, EXECUTE, INPUT_REPLY, ASK = b"c", b"x", b"i", b"a"
 READY, CONFIGURED, FINISHED, ERROR = b"R", b"C", b"F", b"E"
-INPUT_REQUEST, CLEAR = b"I", b"L"
+INPUT_REQUEST, CLEAR, ANSWER = b"I", b"L", b"A"
 BEGUN, STDOUT, STDERR, DISPLAY = b"B", b"O", b"T", b"D"
 
 

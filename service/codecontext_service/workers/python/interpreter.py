@@ -21,6 +21,8 @@ from IPython.core.error import StdinNotImplementedError
 
 from codecontext_service.workers import syscalls
 from codecontext_service.workers.channel import (
+    ANSWER,
+    ASK,
     BEGUN,
     CONFIGURE,
     CONFIGURED,
@@ -37,6 +39,7 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
+from . import introspection
 from .shell import Shell
 from .streams import ERRORS, OutputStream, clean, clean_lines
 
@@ -106,6 +109,9 @@ class Interpreter:
                     self._execute(message)
                 elif kind == CONFIGURE:
                     self._configure(message)
+                elif kind == ASK:
+                    answer = introspection.answer(self._shell, message)
+                    channel.send(ANSWER, to_json({"number": message["number"], **answer}))
         except (EOFError, OSError):
             os._exit(0)
 
