@@ -37,6 +37,9 @@ MAX_PARTS, MAX_MIME_TYPE = 100, 256
 MAX_METADATA, MAX_METADATA_DEPTH = 64 * 1024, 20
 """The most bytes of a display's metadata as JSON, and how deep its values may be nested."""
 
+MAX_INTEGER = 1 << 53
+"""The largest integer in a display's metadata, whose numbers are doubles."""
+
 MAX_MATCHES, MAX_ANSWER_TEXT = 10_000, 512 * 1024
 """The most matches of a completion, and the most characters of them all, or of one description."""
 
@@ -153,7 +156,8 @@ def metadata_size(metadata: dict[str, Any]) -> int:
     """Returns the size of a display's metadata, in bytes as JSON.
 
     Raises:
-        ValueError: It is too large, nested too deeply, or no valid Unicode.
+        ValueError: It is too large, nested too deeply, no valid Unicode, or has a number that is no
+            finite double.
     """
     if not metadata:
         return 0
@@ -165,9 +169,11 @@ def metadata_size(metadata: dict[str, Any]) -> int:
             if isinstance(each, dict | list)
             for value in (each.values() if isinstance(each, dict) else each)
         ]
+        if any(isinstance(value, int) and abs(value) > MAX_INTEGER for value in level):
+            raise ValueError("metadata with an integer that is too large")
     if level:
         raise ValueError("metadata that is nested too deeply")
-    size = len(json.dumps(metadata, ensure_ascii=False).encode())
+    size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
     if size > MAX_METADATA:
         raise ValueError("metadata that is too large")
     return size
