@@ -159,6 +159,7 @@ class Interpreter:
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         self._channel.send(FINISHED, to_json(finished))
+        self._shell.past_runs.end_of(message["execution_count"], message["code"])
 
     def _run_cell(self, code: str) -> BaseException | None:
         try:
