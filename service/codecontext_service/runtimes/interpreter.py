@@ -32,7 +32,12 @@ _BATCH = 64
 """How many packets are read before others get their turn."""
 
 _PIPE_CHUNK = 64 * 1024
+_TEXT = (channel.STDOUT + channel.WHOLE, channel.STDERR + channel.WHOLE)
+_MAX_TEXT = channel.MAX_CONTENT + 2
 _MAX_MESSAGE = 256 << 20
+_TEXT_WAIT_S = 0.005
+"""How long text waits for more of it, after text that has just become an event. The first never waits."""
+
 _ANSWER_GRACE_S = 2.0
 """How long an answer may take beyond the time that the interpreter was given for it."""
 
@@ -73,6 +78,8 @@ class ChannelInterpreter:
         self._text: list[bytes] = []
         self._text_size = 0
         self._text_is_stderr = False
+        self._text_time = 0.0
+        self._text_timer: asyncio.TimerHandle | None = None
         self._begun = False
         self._interrupt_wanted = False
         self._failure: str | None = None
@@ -194,6 +201,8 @@ class ChannelInterpreter:
         """Closes what the server holds of it, once it is gone."""
         self._ended = True
         self._stop_reading()
+        if self._text_timer is not None:
+            self._text_timer.cancel()
         self._loop.remove_writer(self._channel)
         self._channel.close()
         for fd in self._pipes:
@@ -244,9 +253,17 @@ class ChannelInterpreter:
             self._fail(f"the interpreter's control channel was corrupted: {error}")
         except OSError:
             self._on_channel_closed()
-        self._flush_text()
+        if self._text and self._text_timer is None:
+            due = self._text_time + _TEXT_WAIT_S
+            if self._loop.time() >= due:
+                self._flush_text()
+            else:  # an event for each line would cost far more than the line
+                self._text_timer = self._loop.call_at(due, self._flush_text)
 
     def _take(self, packet: bytes) -> None:
+        if packet.startswith(_TEXT) and len(packet) <= _MAX_TEXT:  # by far the most frequent ones
+            self._add_text(packet.startswith(channel.STDERR), packet[2:])
+            return
         message = self._assembler.add(packet)
         if message is None:
             return
@@ -296,7 +313,11 @@ class ChannelInterpreter:
         self._text_size += len(content)
 
     def _flush_text(self) -> None:
+        if self._text_timer is not None:
+            self._text_timer.cancel()
+            self._text_timer = None
         if self._text:
+            self._text_time = self._loop.time()
             data = self._text[0] if len(self._text) == 1 else b"".join(self._text)
             self._text, self._text_size = [], 0
             self.listener.on_event(Stream(self._text_is_stderr, data))
@@ -307,6 +328,7 @@ class ChannelInterpreter:
         except BlockingIOError:
             return
         if data:
+            self._flush_text()
             self.listener.on_event(Stream(self._pipes[fd], data))
         else:  # every process has closed it
             self._loop.remove_reader(fd)

@@ -248,19 +248,24 @@ class Channel:
                 self._socket.send(kind + ABANDONED + number)
             raise
 
-    def stream(self, kind: bytes) -> Callable[[bytes], None]:
+    def stream(self, kind: bytes, on_closed: Callable[[], None]) -> Callable[[bytes], None]:
         """Returns a function that sends raw bytes as messages of one type, at the least cost.
 
-        The function raises OSError when the channel is closed.
+        Args:
+            kind: Their type.
+            on_closed: Is called where the channel is closed.
         """
         send, prefix = self._socket.send, kind + WHOLE
 
         def send_stream(content: bytes) -> None:
-            if len(content) <= MAX_CONTENT:
-                send(prefix + content)
-            else:
-                for at in range(0, len(content), MAX_CONTENT):
-                    send(prefix + content[at : at + MAX_CONTENT])
+            try:
+                if len(content) <= MAX_CONTENT:
+                    send(prefix + content)
+                else:
+                    for at in range(0, len(content), MAX_CONTENT):
+                        send(prefix + content[at : at + MAX_CONTENT])
+            except OSError:
+                on_closed()
 
         return send_stream
 
