@@ -106,8 +106,8 @@ class PastRuns:
             old, size = self._runs.popleft()
             self._size -= size
             self._forget_name(f"_i{old}")
-            history.outputs.pop(old, None)
-            history.exceptions.pop(old, None)
+            for table in ("outputs", "exceptions"):  # older versions of IPython lack them
+                getattr(history, table, {}).pop(old, None)
         inputs = (history.input_hist_parsed, history.input_hist_raw)
         self._blanked = min(self._blanked, *map(len, inputs))  # %reset may have emptied them
         while min(map(len, inputs)) - self._blanked > len(self._runs):
