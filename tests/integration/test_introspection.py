@@ -208,7 +208,7 @@ def test_a_question_ends_within_its_deadline(
     """A caller with a short deadline is told before it that there is no answer."""
     client.run_code(HANG, context=context)
     with pytest.raises(IntrospectionFailedError):
-        client.complete_code(context, "hang.", deadline=1)
+        client.complete_code(context, "hang.", deadline=2)
 
 
 def test_a_run_waits_for_the_answer_and_goes_first(
@@ -313,17 +313,32 @@ def test_threads_and_handlers_of_the_code(client: CodeContextClient, context: Co
         "threading.Thread(target=threading.Event().wait, daemon=True).start()\nnumbers = []"
     )
     client.run_code(code, context=context)
-    for _ in range(5):
+    for _ in range(10):
         assert "append" in client.complete_code(context, "numbers.").matches
     execution = client.run_code("threading.active_count()", context=context)
     assert (execution.text, execution.stderr) == ("2", "")
+
+
+def test_without_descriptors_there_is_no_answer(
+    client: CodeContextClient, context: CodeContext
+) -> None:
+    """Code that has used up its descriptors makes a question fail, and nothing else."""
+    code = (
+        "import resource\nlimits = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))"
+    )
+    client.run_code(code, context=context)
+    with pytest.raises(IntrospectionFailedError):
+        client.complete_code(context, "lim")
+    client.run_code("resource.setrlimit(resource.RLIMIT_NOFILE, limits)", context=context)
+    assert client.complete_code(context, "lim").matches == ("limits",)
 
 
 def test_answers_are_cut(client: CodeContextClient, context: CodeContext) -> None:
     """An answer that would be larger than a message is cut, and the context goes on."""
     code = (
         "class Big:\n"
-        "    def __dir__(self): return ['n' + '\\U0001d4d0' * 1000 + str(i) for i in range(30_000)]\n"
+        "    def __dir__(self): return ['n' + '\\U0001d4d0' * 1000 + str(i) for i in range(3_000)]\n"
         "big = Big()\ndef f(): pass\nf.__doc__ = '\\U0001d4d0\\ud800' * 5_000_000"
     )
     client.run_code(code, context=context)

@@ -289,7 +289,7 @@ class CodeContextServiceServicer(object):
         other questions.
 
         FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
-        CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 3 seconds or than
+        CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
         the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
         the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
         interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a

@@ -40,7 +40,7 @@ from .provision import provide
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_S = 3.0
+_ANSWER_S = 5.0
 """How long an interpreter may work on a question at most."""
 
 

@@ -47,27 +47,10 @@ def answer(shell: InteractiveShell, question: dict[str, Any]) -> dict[str, Any]:
         `matches`, `cursor_start` and `cursor_end`; or `data`, descriptions by MIME type; or `failure`,
         why there is no answer.
     """
-    reading, writing = os.pipe()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # threads are left behind, which is meant
-            pid = os.fork()
-    except OSError as error:
-        os.close(reading)
-        os.close(writing)
+        content = _ask_child(shell, question)
+    except OSError as error:  # no more descriptors or processes
         return {"failure": f"no process could be made for it: {error.strerror}"}
-    if pid == 0:
-        _answer_in_child(shell, question, writing)
-    os.close(writing)
-    pidfd = os.pidfd_open(pid)
-    try:
-        content = _read(reading, time.monotonic() + question["timeout"])
-    finally:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # a handler of the code's may have reaped it
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-        os.close(reading)
     if content is None:
         return {"failure": f"it took longer than {question['timeout']:g} s"}
     try:
@@ -75,6 +58,40 @@ def answer(shell: InteractiveShell, question: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         return {"failure": "the process that worked on it died"}
     return result
+
+
+def _ask_child(shell: InteractiveShell, question: dict[str, Any]) -> bytes | None:
+    """Has a forked child work on a question; it is gone when this returns.
+
+    Returns:
+        Its answer as JSON; None if it took too long.
+
+    Raises:
+        OSError: There could be no child.
+    """
+    with contextlib.ExitStack() as stack:
+        reading, writing = os.pipe()
+        stack.callback(os.close, reading)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # threads are left behind, which is meant
+                pid = os.fork()
+            if pid == 0:
+                _answer_in_child(shell, question, writing)
+        finally:
+            os.close(writing)
+        # A handler of the code's may reap it at any time; a pidfd never means another process then.
+        with contextlib.suppress(ProcessLookupError):
+            stack.callback(_end, os.pidfd_open(pid))
+        return _read(reading, time.monotonic() + question["timeout"])
+
+
+def _end(pidfd: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
 
 
 def _read(fd: int, deadline: float) -> bytes | None:
