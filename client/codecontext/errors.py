@@ -237,6 +237,10 @@ class ForkUnsupportedError(FailedPreconditionError, reason="FORK_UNSUPPORTED"):
     """Interpreters of this language can't be forked."""
 
 
+class IntrospectionFailedError(FailedPreconditionError, reason="INTROSPECTION_FAILED"):
+    """A completion or inspection took too long, or the context's own methods failed in it."""
+
+
 class InputNotRequestedError(FailedPreconditionError, reason="INPUT_NOT_REQUESTED"):
     """The execution does not wait for this input."""
 

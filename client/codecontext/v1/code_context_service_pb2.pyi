@@ -981,9 +981,11 @@ class CompleteCodeRequest(_message.Message):
     context_id: _builtins.str
     """The context."""
     code: _builtins.str
-    """The code so far."""
+    """The code so far; what stands after the cursor may be there too."""
     cursor: _builtins.int
-    """Where the cursor is, in Unicode characters from the begin."""
+    """Where the cursor is, in Unicode characters (code points, neither bytes nor units of UTF-16) from the
+    begin.
+    """
     def __init__(
         self,
         *,
@@ -1014,7 +1016,9 @@ class CompleteCodeResponse(_message.Message):
     """The end of the text that a match replaces, in Unicode characters."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What could stand there, best first."""
+        """What could stand there, best first: at most 10,000. Each replaces the text from `cursor_start` to
+        `cursor_end`.
+        """
 
     def __init__(
         self,
@@ -1046,7 +1050,7 @@ class InspectCodeRequest(_message.Message):
     code: _builtins.str
     """The code."""
     cursor: _builtins.int
-    """Where the cursor is, in Unicode characters from the begin."""
+    """Where the cursor is, in Unicode characters (code points) from the begin."""
     detail_level: _builtins.int
     """How much to tell: 0 signature and documentation, 1 the source too."""
     def __init__(
@@ -1077,7 +1081,7 @@ class InspectCodeResponse(_message.Message):
     """Whether the name is known."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.MimePart]:
-        """What is known, in several representations."""
+        """What is known, in several representations, `text/plain` among them; what is very long is cut."""
 
     def __init__(
         self,

@@ -283,10 +283,17 @@ class CodeContextServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompleteCode(self, request, context):
-        """Completes a name at a place in the code, in an idle context, without changing its state.
+        """Completes a name at a place in the code, in an idle context, without changing its state: what the
+        code's own methods do while they are asked happens in a copy of the interpreter. One question of a
+        context is answered at a time. A run that comes meanwhile waits for the answer, and goes before
+        other questions.
 
-        FAILED_PRECONDITION: CONTEXT_EXECUTING, CONTEXT_FAILED. INVALID_ARGUMENT: the cursor is outside of
-        the code. UNIMPLEMENTED on a server or for a language that does not offer it.
+        FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
+        CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
+        the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
+        the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
+        interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a
+        language that does not offer it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,7 +302,8 @@ class CodeContextServiceServicer(object):
     def InspectCode(self, request, context):
         """Describes the name at a place in the code, in an idle context, without changing its state.
 
-        Errors as with `CompleteCode`.
+        The name is the one at the cursor, or that of the function whose call the cursor is in. Errors as
+        with `CompleteCode`; an unknown name is no error. INVALID_ARGUMENT: an unknown `detail_level` too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -140,15 +140,23 @@ class CodeContextServiceStub:
     the context stays listed as DELETING, and the first retry after it is done is answered with OK.
     """
     CompleteCode: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.CompleteCodeRequest, _code_context_service_pb2.CompleteCodeResponse]
-    """Completes a name at a place in the code, in an idle context, without changing its state.
+    """Completes a name at a place in the code, in an idle context, without changing its state: what the
+    code's own methods do while they are asked happens in a copy of the interpreter. One question of a
+    context is answered at a time. A run that comes meanwhile waits for the answer, and goes before
+    other questions.
 
-    FAILED_PRECONDITION: CONTEXT_EXECUTING, CONTEXT_FAILED. INVALID_ARGUMENT: the cursor is outside of
-    the code. UNIMPLEMENTED on a server or for a language that does not offer it.
+    FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
+    CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
+    the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
+    the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
+    interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a
+    language that does not offer it.
     """
     InspectCode: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.InspectCodeRequest, _code_context_service_pb2.InspectCodeResponse]
     """Describes the name at a place in the code, in an idle context, without changing its state.
 
-    Errors as with `CompleteCode`.
+    The name is the one at the cursor, or that of the function whose call the cursor is in. Errors as
+    with `CompleteCode`; an unknown name is no error. INVALID_ARGUMENT: an unknown `detail_level` too.
     """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.GetServerInfoRequest, _code_context_service_pb2.GetServerInfoResponse]
     """Describes the server: version, languages, isolation, limits, counts."""
@@ -265,15 +273,23 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     the context stays listed as DELETING, and the first retry after it is done is answered with OK.
     """
     CompleteCode: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.CompleteCodeRequest, _code_context_service_pb2.CompleteCodeResponse]  # type: ignore[assignment]
-    """Completes a name at a place in the code, in an idle context, without changing its state.
+    """Completes a name at a place in the code, in an idle context, without changing its state: what the
+    code's own methods do while they are asked happens in a copy of the interpreter. One question of a
+    context is answered at a time. A run that comes meanwhile waits for the answer, and goes before
+    other questions.
 
-    FAILED_PRECONDITION: CONTEXT_EXECUTING, CONTEXT_FAILED. INVALID_ARGUMENT: the cursor is outside of
-    the code. UNIMPLEMENTED on a server or for a language that does not offer it.
+    FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
+    CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
+    the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
+    the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
+    interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a
+    language that does not offer it.
     """
     InspectCode: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.InspectCodeRequest, _code_context_service_pb2.InspectCodeResponse]  # type: ignore[assignment]
     """Describes the name at a place in the code, in an idle context, without changing its state.
 
-    Errors as with `CompleteCode`.
+    The name is the one at the cursor, or that of the function whose call the cursor is in. Errors as
+    with `CompleteCode`; an unknown name is no error. INVALID_ARGUMENT: an unknown `detail_level` too.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.GetServerInfoRequest, _code_context_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Describes the server: version, languages, isolation, limits, counts."""
@@ -452,10 +468,17 @@ class CodeContextServiceServicer:
         request: _code_context_service_pb2.CompleteCodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_code_context_service_pb2.CompleteCodeResponse, _abc.Awaitable[_code_context_service_pb2.CompleteCodeResponse]]:
-        """Completes a name at a place in the code, in an idle context, without changing its state.
+        """Completes a name at a place in the code, in an idle context, without changing its state: what the
+        code's own methods do while they are asked happens in a copy of the interpreter. One question of a
+        context is answered at a time. A run that comes meanwhile waits for the answer, and goes before
+        other questions.
 
-        FAILED_PRECONDITION: CONTEXT_EXECUTING, CONTEXT_FAILED. INVALID_ARGUMENT: the cursor is outside of
-        the code. UNIMPLEMENTED on a server or for a language that does not offer it.
+        FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
+        CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
+        the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
+        the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
+        interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a
+        language that does not offer it.
         """
 
     def InspectCode(
@@ -465,7 +488,8 @@ class CodeContextServiceServicer:
     ) -> _typing.Union[_code_context_service_pb2.InspectCodeResponse, _abc.Awaitable[_code_context_service_pb2.InspectCodeResponse]]:
         """Describes the name at a place in the code, in an idle context, without changing its state.
 
-        Errors as with `CompleteCode`.
+        The name is the one at the cursor, or that of the function whose call the cursor is in. Errors as
+        with `CompleteCode`; an unknown name is no error. INVALID_ARGUMENT: an unknown `detail_level` too.
         """
 
     def GetServerInfo(

@@ -192,6 +192,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: { reason: "INTERNAL", domain: "codecontext.v1", metadata: { incident: "4f2c…" } }
     """
+    ERROR_REASON_INTROSPECTION_FAILED: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: a completion or an inspection has no answer, since methods of the context's own
+    objects took too long in it or crashed. The context's state is as it was. The same question is
+    likely to fail again.
+
+    Example: { reason: "INTROSPECTION_FAILED", domain: "codecontext.v1", metadata: { context_id: "c0-…" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed.
@@ -372,5 +379,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 29
 the server's log has too.
 
 Example: { reason: "INTERNAL", domain: "codecontext.v1", metadata: { incident: "4f2c…" } }
+"""
+ERROR_REASON_INTROSPECTION_FAILED: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: a completion or an inspection has no answer, since methods of the context's own
+objects took too long in it or crashed. The context's state is as it was. The same question is
+likely to fail again.
+
+Example: { reason: "INTROSPECTION_FAILED", domain: "codecontext.v1", metadata: { context_id: "c0-…" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

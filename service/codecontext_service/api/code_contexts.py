@@ -16,6 +16,7 @@ from codecontext_service.config import Config
 from codecontext_service.contexts.context import Context
 from codecontext_service.contexts.manager import ContextManager, CreateRequest
 from codecontext_service.domain.errors import FieldViolation, InvalidArgument, NotImplementedHere
+from codecontext_service.domain.questions import AnswerT, Completion, Inspection, Question
 from codecontext_service.executions.execution import Execution, RunRequest
 from codecontext_service.executions.gathering import Gathered
 from codecontext_service.executions.journal import Reader
@@ -144,24 +145,25 @@ class CodeContextServicer(CodeContextServiceServicer):
         self, request: pb.DeleteCodeContextRequest, context: _Call
     ) -> pb.DeleteCodeContextResponse:
         _refuse_unoffered(request, "request_id")
-        remaining = context.time_remaining()
-        # The answer has to arrive before the caller's own deadline.
-        deadline_s = None if remaining is None else remaining - min(0.2, remaining / 10)  # type: ignore[redundant-expr]  # None without a deadline
+        deadline_s = _time_for_answer(context)
         await self._manager.delete(request.context_id, force=request.force, deadline_s=deadline_s)
         return pb.DeleteCodeContextResponse()
 
     # Executions
 
-    def _run(self, request: pb.RunCodeRequest | pb.RunCodeStreamRequest) -> Execution:
-        _refuse_unoffered(request, "request_id")
-        checks = Checks()
-        size = len(request.code.encode())
-        if size == 0:
-            checks.wrong("code", "is empty: give code to run")
-        elif size > self._config.max_code_bytes:
+    def _check_size(self, checks: Checks, code: str) -> None:
+        size = len(code.encode())
+        if size > self._config.max_code_bytes:
             checks.wrong(
                 "code", f"has {size} bytes; at most {self._config.max_code_bytes} are allowed"
             )
+
+    def _run(self, request: pb.RunCodeRequest | pb.RunCodeStreamRequest) -> Execution:
+        _refuse_unoffered(request, "request_id")
+        checks = Checks()
+        if not request.code:
+            checks.wrong("code", "is empty: give code to run")
+        self._check_size(checks, request.code)
         budget = request.output_budget
         max_bytes = checks.not_negative("output_budget.max_bytes", budget.max_bytes)
         max_events = checks.not_negative("output_budget.max_events", budget.max_events)
@@ -270,6 +272,47 @@ class CodeContextServicer(CodeContextServiceServicer):
             state_kept=run.completed.state_kept,
         )
 
+    # Questions
+
+    async def _ask(
+        self,
+        request: pb.CompleteCodeRequest | pb.InspectCodeRequest,
+        question: Question[AnswerT],
+        checks: Checks,
+        context: _Call,
+    ) -> AnswerT:
+        self._manager.get(request.context_id)
+        self._check_size(checks, request.code)
+        if not 0 <= request.cursor <= len(request.code):
+            checks.wrong(
+                "cursor", f"is outside of the code: give 0 to {len(request.code)} characters"
+            )
+        checks.finish()
+        return await self._manager.ask(request.context_id, question, _time_for_answer(context))
+
+    @unary
+    async def CompleteCode(  # noqa: D102
+        self, request: pb.CompleteCodeRequest, context: _Call
+    ) -> pb.CompleteCodeResponse:
+        question = Completion(request.code, request.cursor)
+        found = await self._ask(request, question, Checks(), context)
+        return pb.CompleteCodeResponse(
+            matches=found.matches, cursor_start=found.cursor_start, cursor_end=found.cursor_end
+        )
+
+    @unary
+    async def InspectCode(  # noqa: D102
+        self, request: pb.InspectCodeRequest, context: _Call
+    ) -> pb.InspectCodeResponse:
+        checks = Checks()
+        if request.detail_level not in (0, 1):
+            checks.wrong("detail_level", "is neither 0 nor 1")
+        question = Inspection(request.code, request.cursor, request.detail_level == 1)
+        found = await self._ask(request, question, checks, context)
+        return pb.InspectCodeResponse(
+            found=bool(found.parts), parts=map(conversion.mime_part, found.parts)
+        )
+
     # The server
 
     @unary
@@ -299,6 +342,12 @@ def _refuse_unoffered(request: Message, *fields: str) -> None:
             raise NotImplementedHere(
                 f"this server does not offer {descriptor.name}: leave it out", field=descriptor.name
             )
+
+
+def _time_for_answer(context: _Call) -> float | None:
+    """How long an answer may take to arrive before the caller's own deadline, in seconds; None: any time."""
+    remaining = context.time_remaining()
+    return None if remaining is None else remaining - min(0.2, remaining / 10)  # type: ignore[redundant-expr]  # None without a deadline
 
 
 async def _events(run: Execution, reader: Reader) -> AsyncIterator[Any]:

@@ -27,6 +27,7 @@ from codecontext_service.domain.errors import (
 )
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.domain.limits import NO_LIMITS, Limits
+from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, RunRequest, StopCause
 from codecontext_service.executions.store import ExecutionStore
 from codecontext_service.runtimes.base import Runtime
@@ -39,6 +40,9 @@ from .graves import Graves
 from .provision import provide
 
 logger = logging.getLogger(__name__)
+
+_ANSWER_S = 5.0
+"""How long an interpreter may work on a question at most."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,28 @@ class ContextManager:
                 f"execution {execution_id} has ended", execution_id=execution_id
             )
         context.send_input(execution, sequence, text, end_of_file=end_of_file)
+
+    async def ask(
+        self, context_id: str, question: Question[AnswerT], deadline_s: float | None
+    ) -> AnswerT:
+        """Asks an idle context about its names, without changing its state.
+
+        Args:
+            context_id: Which.
+            question: What is asked.
+            deadline_s: How long the caller can wait at most, in seconds.
+
+        Raises:
+            NotFound: There is no such context, or it is being deleted.
+            ContextExecuting: Code runs in it or is queued.
+            ContextFailed: It has lost its state.
+            Unanswered: There is no answer.
+            ContextUnreachable: It does not answer.
+        """
+        self._check_open()
+        context = self.get(context_id)
+        await self._settled(context)
+        return await context.ask(question, min(_ANSWER_S, deadline_s or _ANSWER_S))
 
     async def restart(self, context_id: str) -> Context:
         """Gives a context a fresh interpreter.

@@ -109,6 +109,12 @@ class ContextFailed(FailedPrecondition):
     reason = "CONTEXT_FAILED"
 
 
+class Unanswered(FailedPrecondition):
+    """A question about the context's names has no answer."""
+
+    reason = "INTROSPECTION_FAILED"
+
+
 class InputNotRequested(FailedPrecondition):
     """The execution does not wait for this input."""
 

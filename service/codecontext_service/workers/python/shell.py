@@ -15,7 +15,6 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from IPython.core.async_helpers import get_asyncio_loop
-from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.formatters import BaseFormatter, DisplayFormatter
@@ -35,6 +34,7 @@ from codecontext_service.workers.channel import (
 from . import charts
 from .bundles import encode_bundle
 from .interrupts import Interrupts
+from .past_runs import Compiler, PastRuns
 from .streams import clean
 
 
@@ -119,23 +119,12 @@ class _Formatter(DisplayFormatter):  # type: ignore[misc]
             self.working -= 1
 
 
-class _Compiler(CachingCompiler):  # type: ignore[misc]
-    """Knows under which file name the code of the present run was compiled."""
-
-    cell_name = ""
-
-    def get_code_name(self, *args: Any, **kwargs: Any) -> str:
-        name: str = super().get_code_name(*args, **kwargs)
-        self.cell_name = self.cell_name or name  # the first is the run's, others are nested in it
-        return name
-
-
 class Shell(InteractiveShell):  # type: ignore[misc]
     """IPython's shell for a context: no terminal, no history database, nothing printed."""
 
     display_pub_class = Type(_Publisher)
     displayhook_class = Type(_Displayhook)
-    compiler_class = Type(_Compiler)
+    compiler_class = Type(Compiler)
 
     def __init__(self, **options: Any) -> None:
         """Makes the shell, without a channel yet."""
@@ -146,6 +135,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.interrupts = Interrupts()
         self.shown_error: tuple[BaseException, list[str]] | None = None
         super().__init__(config=config, **options)
+        self.past_runs = PastRuns(self)
         self.loop_runner = self._run_coroutine
         # IPython's own remarks, for a person at a terminal.
         for remark in ("To exit: use", "Output cache limit"):
