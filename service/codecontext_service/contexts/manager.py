@@ -35,6 +35,7 @@ from .context import Context, ContextLimits, ContextOptions, State
 from .deletion import Deletion
 from .expiry import Expiries
 from .graves import Graves
+from .idempotency import FirstAnswers
 from .provision import provide
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class ContextManager:
         """
         self.config = config
         self.executions = ExecutionStore(config)
+        self.answers = FirstAnswers(config)
         self.phase = "starting"
         """`starting`, `serving` or `draining`."""
         self._ids = ids
