@@ -21,7 +21,7 @@ import grpc.aio
 
 from codecontext import _channel, _wire
 from codecontext._calls import Call, Pages, Stream, as_method, next_page
-from codecontext._retries import Attempts, Progress
+from codecontext._retries import Attempts, Progress, leaves_run_behind
 from codecontext._status import error_from
 from codecontext._sync import FAREWELLS_S, Transport
 from codecontext.errors import CallCancelledError, CodeContextError, UnavailableError
@@ -122,10 +122,15 @@ class AsyncTransport:
     def bid_farewell(self, owner: object) -> None:
         """Says that a stream was left, and does not wait for the answer."""
         farewell = self._farewells.pop(owner, None)
-        if farewell is not None and not self.closed:
-            sent = asyncio.get_running_loop().create_task(self._send(farewell))
-            self._sent_farewells.add(sent)
-            sent.add_done_callback(self._sent_farewells.discard)
+        if farewell is None or self.closed:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # it ended, and its connections with it: the server will notice
+            return
+        sent = loop.create_task(self._send(farewell))
+        self._sent_farewells.add(sent)
+        sent.add_done_callback(self._sent_farewells.discard)
 
     async def _send(self, farewell: Call[Any]) -> None:
         with contextlib.suppress(CodeContextError, RuntimeError):  # the client may be closed
@@ -281,6 +286,8 @@ class AsyncEventStream(AsyncIterator[T], Generic[T]):
         """Waits until the next call may be made, or ends the iteration."""
         delay_s = None if progress.complete else progress.delay_s(error)
         if delay_s is None:
+            if not progress.complete and leaves_run_behind(error):
+                self._transport.bid_farewell(self._owner)
             self._end()
             if progress.complete:
                 raise StopAsyncIteration from None

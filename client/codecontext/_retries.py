@@ -17,6 +17,15 @@ _FIRST_DELAY_S = 0.1
 _MAX_DELAY_S = 1.0
 
 
+def leaves_run_behind(error: CodeContextError) -> bool:
+    """Returns whether a stream that failed so has left its run behind, with nobody to come back for it.
+
+    The service has not said so itself, and the caller can't go on with the `request_id`: an event was
+    too large for this channel, for instance.
+    """
+    return not error.reason and not isinstance(error, UnavailableError)
+
+
 class _Backoff:
     """Delays that grow, each cut at random so that many callers do not come back at one time."""
 

@@ -12,7 +12,7 @@ import grpc
 
 from codecontext import _channel, _wire
 from codecontext._calls import Call, Pages, Stream, as_method, next_page
-from codecontext._retries import Attempts, Progress
+from codecontext._retries import Attempts, Progress, leaves_run_behind
 from codecontext._status import error_from
 from codecontext.errors import CodeContextError, UnavailableError
 
@@ -293,6 +293,8 @@ class EventStream(Iterator[T], Generic[T]):
         error = error_from(raised, stream.request)
         delay_s = None if progress.complete else progress.delay_s(error)
         if delay_s is None:
+            if not progress.complete and leaves_run_behind(error):
+                self._transport.bid_farewell(self._owner)
             self._end()
             if progress.complete:
                 raise StopIteration from None

@@ -27,6 +27,7 @@ from codecontext import (
     ContextState,
     Execution,
     Outcome,
+    ResourceExhaustedError,
     UnavailableError,
 )
 from codecontext.v1 import code_context_service_pb2 as pb
@@ -350,6 +351,19 @@ async def test_leaving_interrupts_at_once_async(
             else:
                 await own.close()
         assert await asyncio.to_thread(by_the_caller, client, execution_id)
+
+
+def test_a_stream_that_can_not_be_read_interrupts_at_once(
+    server: ServerProcess, client: CodeContextClient, context: CodeContext
+) -> None:
+    """A run whose event is too large for its caller's channel does not wait for a return."""
+    options = [("grpc.max_receive_message_length", 10_000)]
+    with CodeContextClient(server.target, reattach_grace=3600, options=options) as own:
+        stream = own.run_code_stream(f"print('x' * 50_000, flush=True)\n{BUSY}", context=context)
+        execution_id = next(stream).execution_id
+        with pytest.raises(ResourceExhaustedError):
+            list(stream)
+        assert by_the_caller(client, execution_id)
 
 
 def test_leaving_a_queued_run(
