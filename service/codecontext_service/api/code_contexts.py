@@ -153,12 +153,19 @@ class CodeContextServicer(CodeContextServiceServicer):
         try:
             # A call that is made again waits for the first one, and may have less time than that.
             async with asyncio.timeout(_time_left(context) if request.request_id else None):
-                return await self._delete(request, context)
-        except TimeoutError:
+                response = await self._delete(request, context)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if request.request_id:
+                self._manager.owe_ok(request.context_id)
+            if not isinstance(error, TimeoutError):
+                raise
             raise ContextUnreachable(
                 f"context {request.context_id} is not deleted yet; it goes on by itself, retry",
                 context_id=request.context_id,
             ) from None
+        if request.request_id:
+            self._manager.claim_ok(request.context_id)
+        return response
 
     @once
     async def _delete(

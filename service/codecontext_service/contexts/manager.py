@@ -341,6 +341,15 @@ class ContextManager:
         if not began_it and not self._graves.claim_ok(context_id):
             raise self._not_found(context_id)
 
+    def owe_ok(self, context_id: str) -> None:
+        """Takes note that a caller of a delete under way was not told of its end: the next one will be."""
+        if deletion := self._deletions.get(context_id):
+            deletion.owes_ok = True
+
+    def claim_ok(self, context_id: str) -> bool:
+        """Returns whether a delete that has ended owes an OK, which is given with this."""
+        return self._graves.claim_ok(context_id)
+
     async def _settled(self, context: Context) -> None:
         """Waits for a start or restart that is under way."""
         while context.lifecycle.locked() and context.id not in self._deletions:
