@@ -92,7 +92,7 @@ def test_a_cut_stream_goes_on(
             if event.sequence % 400 == 0:
                 proxy.cut()
         check(events)
-        assert proxy.count > 2
+        assert proxy.count > 1
     assert client.get_code_context(context).execution_count == 1
 
 
