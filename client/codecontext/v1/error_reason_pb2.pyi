@@ -99,7 +99,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { reason: "INPUT_NOT_REQUESTED", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
     """
     ERROR_REASON_EXECUTION_NOT_FOUND: _ErrorReason.ValueType  # 13
-    """NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped.
+    """NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped. To a run with
+    a `request_id` that came before: that run has ended, and is not run again; use a new id to do so.
 
     Example: { reason: "EXECUTION_NOT_FOUND", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
     """
@@ -287,7 +288,8 @@ ERROR_REASON_INPUT_NOT_REQUESTED: ErrorReason.ValueType  # 12
 Example: { reason: "INPUT_NOT_REQUESTED", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
 """
 ERROR_REASON_EXECUTION_NOT_FOUND: ErrorReason.ValueType  # 13
-"""NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped.
+"""NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped. To a run with
+a `request_id` that came before: that run has ended, and is not run again; use a new id to do so.
 
 Example: { reason: "EXECUTION_NOT_FOUND", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
 """

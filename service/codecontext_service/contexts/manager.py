@@ -37,6 +37,7 @@ from .context import Context, ContextLimits, ContextOptions, State
 from .deletion import Deletion
 from .expiry import Expiries
 from .graves import Graves
+from .idempotency import FirstAnswers
 from .provision import provide
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class ContextManager:
         """
         self.config = config
         self.executions = ExecutionStore(config)
+        self.answers = FirstAnswers(config)
         self.phase = "starting"
         """`starting`, `serving` or `draining`."""
         self._ids = ids
@@ -367,6 +369,15 @@ class ContextManager:
             raise self._unreachable(context)
         if not began_it and not self._graves.claim_ok(context_id):
             raise self._not_found(context_id)
+
+    def owe_ok(self, context_id: str) -> None:
+        """Takes note that a caller of a delete under way was not told of its end: the next one will be."""
+        if deletion := self._deletions.get(context_id):
+            deletion.owes_ok = True
+
+    def claim_ok(self, context_id: str) -> bool:
+        """Returns whether a delete that has ended owes an OK, which is given with this."""
+        return self._graves.claim_ok(context_id)
 
     async def _settled(self, context: Context) -> None:
         """Waits for a start or restart that is under way."""
