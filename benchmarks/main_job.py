@@ -19,6 +19,7 @@ from measurements import (
     Floor,
     measure_creates,
     measure_forks,
+    measure_prints,
     measure_runs,
     measure_streams,
     measure_throughput,
@@ -33,6 +34,8 @@ EXPECTATIONS = (
     Expectation("create past the pool", 3.0, "bare fork"),
     Expectation("delete, everything gone", 6.0),
     Expectation("first byte of a streamed run", 2.0),
+    Expectation("100,000 prints", 1000.0),
+    Expectation("100,000 prints", 3.0, "100,000 prints into a pipe"),
     Expectation("{mib} MiB of stdout", 3.0, "{mib} MiB of empty stream"),
 )
 
@@ -45,12 +48,13 @@ class Sizes:
     streams: int
     creates: int
     forks: int
+    prints: int
     throughputs: int
     mib: int
 
 
-FULL = Sizes(runs=3000, streams=600, creates=300, forks=200, throughputs=9, mib=256)
-QUICK = Sizes(runs=500, streams=150, creates=60, forks=40, throughputs=3, mib=128)
+FULL = Sizes(runs=3000, streams=600, creates=300, forks=200, prints=9, throughputs=9, mib=256)
+QUICK = Sizes(runs=500, streams=150, creates=60, forks=40, prints=3, throughputs=3, mib=128)
 
 
 def measure(sizes: Sizes) -> Figures:
@@ -60,9 +64,11 @@ def measure(sizes: Sizes) -> Figures:
         # All processes before the first channel, whose threads should not be forked.
         floor_process = stack.enter_context(helper("floor_server.py"))
         forker = stack.enter_context(helper("fork_floor.py"))
+        printer = stack.enter_context(helper("print_floor.py"))
         pooled = stack.enter_context(server())
         poolless = stack.enter_context(server("--pool-size", "0"))
         floor_target = read_line(floor_process)
+        read_line(printer)
         if missing := json.loads(read_line(forker))["missing"]:
             print(f"note: not installed, so not loaded: {', '.join(missing)}", file=sys.stderr)
 
@@ -73,6 +79,7 @@ def measure(sizes: Sizes) -> Figures:
         measure_streams(figures, floor, stub, sizes.streams)
         measure_creates(figures, floor, stub, sizes.creates)
         measure_forks(figures, forker, bare, sizes.forks)
+        measure_prints(figures, printer, stub, sizes.prints)
         measure_throughput(figures, floor, stub, sizes.throughputs, sizes.mib)
     return figures
 

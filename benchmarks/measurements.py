@@ -16,6 +16,7 @@ from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 
 CHUNK = 64 * 1024
+PRINTS = 100_000
 SLOW = "print('x', flush=True); import time; time.sleep(0.003)"
 
 
@@ -125,6 +126,23 @@ def measure_forks(
         with into.timed("create past the pool"):
             context_id = create(stub)
         stub.DeleteCodeContext(pb.DeleteCodeContextRequest(context_id=context_id))
+
+
+def measure_prints(
+    figures: Figures, printer: Popen[str], stub: CodeContextServiceStub, count: int
+) -> None:
+    """Measures how long it takes to read 100,000 lines, each printed by a `print` of its own."""
+    context_id = create(stub)
+    code = f"for number in range({PRINTS}): print(number)"
+    request = pb.RunCodeStreamRequest(context_id=context_id, code=code)
+    expected = sum(len(str(number)) + 1 for number in range(PRINTS))
+    for number in range(-1, count):
+        into = figures if number >= 0 else Figures()
+        into.add("100,000 prints into a pipe", float(ask(printer, str(PRINTS))))
+        with into.timed("100,000 prints"):
+            size = sum(len(answer.event.stdout) for answer in stub.RunCodeStream(request))
+        assert size == expected, size
+    stub.DeleteCodeContext(pb.DeleteCodeContextRequest(context_id=context_id))
 
 
 def measure_throughput(

@@ -32,6 +32,8 @@ class Call(Generic[T_co]):
     request: Any
     convert: Callable[[Any], T_co]
     deadline: _wire.Seconds | None
+    repeatable: bool = False
+    """Whether it may be made again while nothing answers: its request has a `request_id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class Stream(Generic[T_co]):
     request: Any
     convert: Callable[[Any], T_co]
     deadline: _wire.Seconds | None = None
+    resumes_s: float | None = None
+    """For how long after a cut it may go on from its last event; None if it can't."""
+    farewell: Call[Any] | None = None
+    """What to call when it is left before its end, so that the server does not wait for a return."""
 
 
 # These three only tie the types of a method, its request and its answer together.
@@ -65,9 +71,11 @@ def call(
     request: Request,
     convert: Callable[[Response], T],
     deadline: _wire.Seconds | None,
+    *,
+    repeatable: bool = False,
 ) -> Call[T]:
     """Describes a call with one answer."""
-    return Call(stub, method, request, convert, deadline)
+    return Call(stub, method, request, convert, deadline, repeatable)
 
 
 def pages(
@@ -87,9 +95,12 @@ def stream(
     request: Request,
     convert: Callable[[Response], T],
     deadline: _wire.Seconds | None = None,
+    *,
+    resumes_s: float | None = None,
+    farewell: Call[Any] | None = None,
 ) -> Stream[T]:
     """Describes a call that is answered by a stream."""
-    return Stream(stub, method, request, convert, deadline)
+    return Stream(stub, method, request, convert, deadline, resumes_s, farewell)
 
 
 def next_page(request: Any, response: Any) -> Any:

@@ -48,7 +48,11 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 def service_config() -> str:
-    """Returns gRPC's service config: reads are retried, nothing else is."""
+    """Returns gRPC's service config: reads are retried.
+
+    What has a `request_id` is retried as well, but not here: gRPC would give up a call whose
+    connection is cut after the first bytes of its answer.
+    """
     names = [
         {"service": service, "method": method}
         for service, methods in READS.items()
@@ -60,11 +64,14 @@ def service_config() -> str:
 def channel_options(options: ChannelOptions | None) -> list[tuple[str, Any]]:
     """Returns the options of a channel; the caller's own come before these.
 
+    A lost server is looked for at least once a second: a run waits for its caller only so long.
     The three times of HTTP/2 pings let a hung peer be noticed within half a minute of silence;
     they are sent only while calls go on.
     """
     chosen: dict[str, Any] = {
         "grpc.enable_retries": 1,
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": 1_000,
         "grpc.service_config": service_config(),
         "grpc.keepalive_time_ms": 20_000,
         "grpc.keepalive_timeout_ms": 10_000,

@@ -44,7 +44,8 @@ def create_code_context(
             None the server's default.
         resource_limits: Its limits.
         network_policy: What a private sandbox may reach.
-        request_id: Makes a retry safe: the same id gets the first call's answer.
+        request_id: Makes a retry safe: the same id gets the first call's answer. A new one by
+            default, with which this client retries by itself.
         deadline: Of this call, in seconds or as a timedelta; the client's by default.
 
     Returns:
@@ -69,7 +70,7 @@ def create_code_context(
         ttl=_wire.to_duration(ttl),
         resource_limits=resource_limits.to_proto() if resource_limits is not None else None,
         network_policy=_wire.to_enum(resources_pb2.NetworkPolicy, network_policy),
-        request_id=_wire.text(request_id or ""),
+        request_id=_wire.request_id(request_id),
     )
     return call(
         Stub,
@@ -77,6 +78,7 @@ def create_code_context(
         request,
         lambda response: CodeContext.from_proto(response.context),
         deadline,
+        repeatable=True,
     )
 
 
@@ -185,7 +187,8 @@ def restart_code_context(
 
     Args:
         context: The context, or its id.
-        request_id: Makes a retry safe: the same id restarts nothing again.
+        request_id: Makes a retry safe: the same id restarts nothing again. A new one by default,
+            with which this client retries by itself.
         deadline: Of this call, in seconds or as a timedelta; the client's by default.
 
     Returns:
@@ -197,7 +200,7 @@ def restart_code_context(
         RuntimeUnavailableError: no new one could be started; the context is FAILED, retry.
     """
     request = pb.RestartCodeContextRequest(
-        context_id=_wire.id_of(context), request_id=_wire.text(request_id or "")
+        context_id=_wire.id_of(context), request_id=_wire.request_id(request_id)
     )
     return call(
         Stub,
@@ -205,6 +208,7 @@ def restart_code_context(
         request,
         lambda response: CodeContext.from_proto(response.context),
         deadline,
+        repeatable=True,
     )
 
 
@@ -230,7 +234,8 @@ def fork_code_context(
         idle_timeout: As in `create_code_context`; the parent's by default.
         ttl: As in `create_code_context`, from the fork on; the parent's by default.
         allow_threads: Whether to fork although threads run, which the copies will not have.
-        request_id: Makes a retry safe: the same id gets the first call's answer.
+        request_id: Makes a retry safe: the same id gets the first call's answer. A new one by
+            default, with which this client retries by itself.
         deadline: Of this call, in seconds or as a timedelta; the client's by default.
 
     Returns:
@@ -253,7 +258,7 @@ def fork_code_context(
         idle_timeout=_wire.to_duration(idle_timeout),
         ttl=_wire.to_duration(ttl),
         allow_threads=allow_threads,
-        request_id=_wire.text(request_id or ""),
+        request_id=_wire.request_id(request_id),
     )
     return call(
         Stub,
@@ -261,6 +266,7 @@ def fork_code_context(
         request,
         lambda response: [CodeContext.from_proto(context) for context in response.contexts],
         deadline,
+        repeatable=True,
     )
 
 
@@ -276,7 +282,9 @@ def delete_code_context(
     Args:
         context: The context, or its id.
         force: Whether to end running and queued executions too.
-        request_id: Makes a retry safe: the same id gets the first call's answer.
+        request_id: Makes a retry safe: the same id gets the first call's answer. A new one by
+            default; this client never retries a delete by itself, but `request_id` of the error
+            does it.
         deadline: Of this call, in seconds or as a timedelta; the client's by default.
 
     Raises:
@@ -286,7 +294,7 @@ def delete_code_context(
         ContextUnreachableError: it can't be ended now; the delete goes on by itself. Retry.
     """
     request = pb.DeleteCodeContextRequest(
-        context_id=_wire.id_of(context), force=force, request_id=_wire.text(request_id or "")
+        context_id=_wire.id_of(context), force=force, request_id=_wire.request_id(request_id)
     )
     return call(Stub, lambda stub: stub.DeleteCodeContext, request, lambda response: None, deadline)
 

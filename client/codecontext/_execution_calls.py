@@ -11,6 +11,12 @@ from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub as Stub
 from codecontext.v1.execution_pb2 import ExecutionEvent
 
+DEFAULT_REATTACH_GRACE_S = 10.0
+"""How long a run waits for its caller when the connection is cut."""
+
+FAREWELL_DEADLINE_S = 10.0
+"""The deadline of the interrupt of a run that its caller leaves."""
+
 
 def run_request(
     code: str,
@@ -22,6 +28,7 @@ def run_request(
     detach: bool,
     max_output_bytes: int,
     max_output_events: int,
+    reattach_grace: Seconds,
     after_sequence: int = 0,
 ) -> pb.RunCodeStreamRequest:
     """Returns the request of a run, but for the context, which may have to be made first."""
@@ -29,17 +36,39 @@ def run_request(
         code=_wire.text(code),
         env_vars=_wire.texts(env_vars),
         timeout=_wire.to_duration(timeout),
-        request_id=_wire.text(request_id or ""),
+        request_id=_wire.request_id(request_id),
         allow_input=allow_input,
         detach=detach,
+        reattach_grace=_wire.to_duration(reattach_grace),
         output_budget=pb.OutputBudget(max_bytes=max_output_bytes, max_events=max_output_events),
         after_sequence=after_sequence,
     )
 
 
 def run_code_stream(request: pb.RunCodeStreamRequest) -> Stream[ExecutionEvent]:
-    """Describes a run; without a deadline: how long code may take is its caller's affair."""
-    return stream(Stub, lambda stub: stub.RunCodeStream, request, lambda response: response.event)
+    """Describes a run; without a deadline: how long code may take is its caller's affair.
+
+    It goes on after a cut, for as long as the run waits for that. Who leaves it says so, since the
+    run would wait for a return.
+    """
+    grace_s = request.reattach_grace.ToTimedelta().total_seconds()
+    farewell = call(
+        Stub,
+        lambda stub: stub.InterruptCodeContext,
+        pb.InterruptCodeContextRequest(
+            context_id=request.context_id, run_request_id=request.request_id
+        ),
+        lambda response: None,
+        FAREWELL_DEADLINE_S,
+    )
+    return stream(
+        Stub,
+        lambda stub: stub.RunCodeStream,
+        request,
+        lambda response: response.event,
+        resumes_s=grace_s,
+        farewell=farewell if grace_s and not request.detach else None,
+    )
 
 
 def watch_execution(
@@ -47,7 +76,8 @@ def watch_execution(
 ) -> Stream[ExecutionEvent]:
     """Iterates over the events of an execution from its journal, then over those that come.
 
-    Watching never slows the run, and ending the watch does not end it. It has no deadline.
+    Watching never slows the run, and ending the watch does not end it. It has no deadline, and goes
+    on by itself when the connection is cut.
 
     Args:
         execution: The execution, or its id.
@@ -64,7 +94,13 @@ def watch_execution(
     request = pb.WatchExecutionRequest(
         execution_id=_wire.execution_id_of(execution), after_sequence=after_sequence
     )
-    return stream(Stub, lambda stub: stub.WatchExecution, request, lambda response: response.event)
+    return stream(
+        Stub,
+        lambda stub: stub.WatchExecution,
+        request,
+        lambda response: response.event,
+        resumes_s=DEFAULT_REATTACH_GRACE_S,
+    )
 
 
 def get_execution(

@@ -49,8 +49,8 @@ class Gatherer:
     """Takes the events of one run in their order.
 
     `clear_output` clears nothing: a gathered execution keeps all that was shown. A display update
-    replaces the earlier result of its `display_id`; one from an earlier run has none here, and is
-    added.
+    replaces all earlier results of its `display_id`, as a notebook does; one from an earlier run has none
+    here, and is added.
     """
 
     def __init__(self, callbacks: Callbacks) -> None:
@@ -96,16 +96,13 @@ class Gatherer:
         result = replace(Result.from_proto(*self._continued), is_update=is_update)
         self._continued = []
         results = self.execution.results
-        earlier = next(
-            (i for i, r in enumerate(results) if is_update and r.display_id == result.display_id),
-            None,
-        )
-        if earlier is None:
+        earlier = [
+            i for i, r in enumerate(results) if is_update and r.display_id == result.display_id
+        ]
+        for i in earlier:
+            results[i] = replace(result, is_update=False, is_main_result=results[i].is_main_result)
+        if not earlier:
             results.append(result)
-        else:
-            results[earlier] = replace(
-                result, is_update=False, is_main_result=results[earlier].is_main_result
-            )
         if self._callbacks.result is not None:
             yield self._callbacks.result, result
 

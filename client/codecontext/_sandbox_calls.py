@@ -27,7 +27,8 @@ def create(
         network_policy: What it may reach over the network.
         labels: Labels to find it by.
         ttl: When to destroy it, from now, in seconds or as a timedelta; never by default.
-        request_id: Makes a retry safe: the same id gets the first call's answer.
+        request_id: Makes a retry safe: the same id gets the first call's answer. A new one by
+            default, with which this client retries by itself.
         deadline: Of this call, in seconds or as a timedelta; the client's by default.
 
     Returns:
@@ -45,7 +46,7 @@ def create(
         network_policy=_wire.to_enum(resources_pb2.NetworkPolicy, network_policy),
         labels=_wire.texts(labels),
         ttl=_wire.to_duration(ttl),
-        request_id=_wire.text(request_id or ""),
+        request_id=_wire.request_id(request_id),
     )
     return call(
         Stub,
@@ -53,6 +54,7 @@ def create(
         request,
         lambda response: Sandbox.from_proto(response.sandbox),
         deadline,
+        repeatable=True,
     )
 
 

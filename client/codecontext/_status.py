@@ -41,10 +41,11 @@ def _details(call: Any) -> dict[type, Any]:
     return found
 
 
-def error_from(raised: grpc.RpcError) -> CodeContextError:
+def error_from(raised: grpc.RpcError, request: Any = None) -> CodeContextError:
     """Returns the exception that says what a failed call's status says.
 
-    The class is that of the reason, if this client knows it, else that of the status code.
+    The class is that of the reason, if this client knows it, else that of the status code. It names
+    the id of the request, if that has one.
     """
     call = cast("grpc.Call", raised)
     code = call.code()
@@ -55,11 +56,13 @@ def error_from(raised: grpc.RpcError) -> CodeContextError:
     bad_request = details.get(error_details_pb2.BadRequest)
     quota_failure = details.get(error_details_pb2.QuotaFailure)
     retry_info = details.get(error_details_pb2.RetryInfo)
+    request_id = getattr(request, "request_id", "")
+    named = {"request_id": request_id} if request_id else {}
     return (known or BY_CODE.get(code, CodeContextError))(
         call.details() or "",
         code=code,
         reason=reason,
-        metadata=info.metadata if info is not None else None,
+        metadata={**named, **(info.metadata if info is not None else {})},
         field_violations=[
             FieldViolation(violation.field, violation.description)
             for violation in (bad_request.field_violations if bad_request is not None else ())

@@ -1,6 +1,8 @@
 """How the synchronous client makes the calls that the modules `_*_calls` describe."""
 
+import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -10,11 +12,16 @@ import grpc
 
 from codecontext import _channel, _wire
 from codecontext._calls import Call, Pages, Stream, as_method, next_page
+from codecontext._retries import Attempts, Progress, leaves_run_behind
 from codecontext._status import error_from
-from codecontext.errors import CodeContextError
+from codecontext.errors import CodeContextError, UnavailableError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+FAREWELLS_S = 1.0
+"""How long closing a client waits for the word to arrive that its runs were left."""
 
 
 class Transport:
@@ -42,14 +49,18 @@ class Transport:
         self._metadata = _channel.as_metadata(metadata)
         self._deadline_s = _channel.as_timeout(deadline, _channel.DEFAULT_DEADLINE_S)
         self._stubs: dict[type[Any], Any] = {}
+        self._farewells: dict[object, Call[Any]] = {}
+        self._sent_farewells: set[Any] = set()
         self.closed = False
 
-    def _start(self, call: Call[Any] | Pages[Any], request: Any) -> Any:
-        timeout = _channel.as_timeout(call.deadline, self._deadline_s)
+    def _timeout_s(self, call: Call[Any] | Pages[Any]) -> float | None:
+        return _channel.as_timeout(call.deadline, self._deadline_s)
+
+    def _start(self, call: Call[Any] | Pages[Any], request: Any, timeout: float | None) -> Any:
         try:
             return self.method(call)(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as raised:
-            raise error_from(raised) from raised
+            raise error_from(raised, request) from raised
 
     def method(self, call: Call[Any] | Pages[Any] | Stream[Any]) -> Any:
         """Returns the method of the stub that a call means."""
@@ -62,16 +73,63 @@ class Transport:
 
     def call(self, call: Call[T]) -> T:
         """Makes a call and returns what its answer means."""
-        return call.convert(self._start(call, call.request))
+        attempts = Attempts(self._timeout_s(call))
+        while True:
+            try:
+                return call.convert(self._start(call, call.request, attempts.timeout_s))
+            except UnavailableError as error:
+                delay_s = attempts.delay_s(error) if call.repeatable else None
+                if delay_s is None:
+                    raise
+            time.sleep(delay_s)
 
     def page(self, pages: Pages[T], request: Any) -> Any:
         """Asks for one page and returns the answer as it is."""
-        return self._start(pages, request)
+        return self._start(pages, request, self._timeout_s(pages))
 
     def open(self, stream: Stream[T]) -> Any:
         """Starts a call that is answered by a stream."""
         timeout = _channel.as_timeout(stream.deadline, None)
         return self.method(stream)(stream.request, timeout=timeout, metadata=self._metadata)
+
+    def owe_farewell(self, owner: object, farewell: Call[Any]) -> None:
+        """Takes note of what to call when a stream is left before its end."""
+        self._farewells[owner] = farewell
+
+    def owes_farewell(self, owner: object) -> bool:
+        """Returns whether a stream has not come to its end yet."""
+        return owner in self._farewells
+
+    def forget_farewell(self, owner: object) -> None:
+        """Takes note that a stream has come to its end."""
+        self._farewells.pop(owner, None)
+
+    def bid_farewell(self, owner: object) -> None:
+        """Says that a stream was left, and does not wait for the answer."""
+        farewell = self._farewells.pop(owner, None)
+        if farewell is None or self.closed:
+            return
+        with contextlib.suppress(
+            grpc.RpcError, ValueError, RuntimeError
+        ):  # the channel may be closed
+            sent = self.method(farewell).future(
+                farewell.request,
+                timeout=_channel.as_timeout(farewell.deadline, self._deadline_s),
+                metadata=self._metadata,
+            )
+            self._sent_farewells.add(sent)
+            sent.add_done_callback(self._sent_farewells.discard)
+
+    def _deliver_farewells(self) -> None:
+        """Leaves all streams, and gives the word of that a short time to arrive."""
+        for owner in list(self._farewells):
+            self.bid_farewell(owner)
+        end = time.monotonic() + FAREWELLS_S
+        for sent in list(self._sent_farewells):
+            with contextlib.suppress(
+                grpc.RpcError, grpc.FutureTimeoutError, grpc.FutureCancelledError
+            ):
+                sent.result(max(0.0, end - time.monotonic()))
 
     def start_upload(self, call: Call[T], requests: Iterator[Any]) -> "Upload[T]":
         """Starts a call that is asked by a stream of requests, which are made in another thread."""
@@ -89,7 +147,8 @@ class Transport:
             upload.future.cancel()
 
     def close(self) -> None:
-        """Closes the channel, unless it is the caller's own."""
+        """Closes the channel, unless it is the caller's own; its runs are interrupted."""
+        self._deliver_farewells()
         self.closed = True
         if self._own:
             self._channel.close()
@@ -176,6 +235,7 @@ class EventStream(Iterator[T], Generic[T]):
     """Iterates over what a call sends. The call starts with the first step, not before.
 
     Closing it before its end cancels the call, from any thread: so does leaving its `with` block.
+    A stream of events whose connection is cut goes on by itself after the last event that came.
     """
 
     def __init__(
@@ -188,45 +248,89 @@ class EventStream(Iterator[T], Generic[T]):
         self._describe = describe
         self._failed = failed
         self._lock = threading.Lock()
+        self._stream: Stream[T] | None = None
+        self._progress: Progress | None = None
         self._call: Any = None
-        self._convert: Callable[[Any], T] | None = None
+        self._owner = object()
         self._ended = threading.Event()
 
     def __next__(self) -> T:
+        while True:
+            call, stream, progress = self._opened()
+            try:
+                event = stream.convert(next(call))
+            except StopIteration:
+                self._end()
+                raise
+            except grpc.RpcError as raised:
+                if self._ended.is_set():
+                    raise StopIteration from None
+                self._go_on_after(raised, stream, progress)
+                continue
+            if progress.take(event):
+                if progress.complete:
+                    self._transport.forget_farewell(self._owner)
+                return event
+
+    def _opened(self) -> tuple[Any, Stream[T], Progress]:
+        """Returns the call that goes on, which it starts if there is none."""
         with self._lock:
             if self._ended.is_set():
                 raise StopIteration
+            if self._stream is None or self._progress is None:
+                self._stream = self._describe()
+                self._progress = Progress(self._stream.request, self._stream.resumes_s)
             if self._call is None:
-                stream = self._describe()
-                self._convert = stream.convert
-                self._call = self._transport.open(stream)
+                if self._stream.farewell is not None:
+                    self._transport.owe_farewell(self._owner, self._stream.farewell)
+                self._call = self._transport.open(self._stream)
                 if self._ended.is_set():  # meanwhile, by another thread
-                    self._call.cancel()
-            call, convert = self._call, self._convert
-        try:
-            response = next(call)
-        except StopIteration:
-            self.close()
-            raise
-        except grpc.RpcError as raised:
-            if self._ended.is_set():
+                    self._leave()
+            return self._call, self._stream, self._progress
+
+    def _go_on_after(self, raised: grpc.RpcError, stream: Stream[T], progress: Progress) -> None:
+        """Waits until the next call may be made, or ends the iteration."""
+        error = error_from(raised, stream.request)
+        delay_s = None if progress.complete else progress.delay_s(error)
+        if delay_s is None:
+            if not progress.complete and leaves_run_behind(error):
+                self._transport.bid_farewell(self._owner)
+            self._end()
+            if progress.complete:
                 raise StopIteration from None
-            self.close()
-            error = error_from(raised)
             if self._failed is not None:
                 self._failed(error)
             raise error from raised
-        assert convert is not None  # noqa: S101  # it comes with the call
-        return convert(response)
+        if self._ended.wait(delay_s):
+            raise StopIteration from None
+        with self._lock:
+            self._call = None
 
-    def close(self) -> None:
-        """Ends the iteration, and cancels the call if it still goes on."""
+    def _end(self) -> None:
+        """Takes note that nothing more comes."""
         self._ended.set()
+        self._transport.forget_farewell(self._owner)
+
+    def _leave(self) -> None:
+        self._transport.bid_farewell(self._owner)
         if self._call is not None:
             self._call.cancel()
 
+    def close(self) -> None:
+        """Ends the iteration, and interrupts the run if it still goes on."""
+        self._ended.set()
+        self._leave()
+
     def __del__(self) -> None:
-        self.close()
+        self._ended.set()
+        if self._transport.owes_farewell(self._owner):
+            # In a thread of its own: this one may be anywhere, inside of gRPC too.
+            with contextlib.suppress(RuntimeError):  # the interpreter ends
+                threading.Thread(
+                    target=self._transport.bid_farewell, args=(self._owner,), daemon=True
+                ).start()
+        if self._call is not None:
+            self._call.cancel()
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Small conversions between Python values and what travels on the wire."""
 
 import enum
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -41,6 +42,11 @@ def text(value: str) -> str:
 def texts(values: Mapping[str, str] | None) -> dict[str, str]:
     """Returns the mapping with lone surrogates in keys and values replaced."""
     return {text(key): text(value) for key, value in (values or {}).items()}
+
+
+def request_id(chosen: str | None) -> str:
+    """Returns the caller's own id of a request, or a new one: with it the request can be repeated."""
+    return text(chosen) if chosen else str(uuid.uuid4())
 
 
 def id_of(thing: str | HasId) -> str:

@@ -39,6 +39,9 @@ class AsyncCodeContextClient:
         metadata: Sent with each call, for instance `{"authorization": "Bearer …"}`.
         deadline: Of each call but runs, watches and transfers, in seconds or as a timedelta: 30 s
             by default, infinity for none. Calls take a `deadline` of their own.
+        reattach_grace: How long a run waits for this client when the connection is cut, and how long
+            this client tries to come back, in seconds or as a timedelta; 0 means that a cut
+            interrupts the run.
         options: Of the channel, beside those that this client sets.
     """
 
@@ -49,6 +52,7 @@ class AsyncCodeContextClient:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | None = None,
         deadline: Seconds | None = None,
+        reattach_grace: Seconds = _execution_calls.DEFAULT_REATTACH_GRACE_S,
         options: _channel.ChannelOptions | None = None,
     ) -> None:
         self._transport = AsyncTransport(
@@ -58,6 +62,7 @@ class AsyncCodeContextClient:
             deadline=deadline,
             options=options,
         )
+        self._reattach_grace = reattach_grace
         self._defaults = AsyncDefaultContexts(self._transport)
         self.sandboxes = AsyncSandboxes(self._transport)
         """Creates, lists and destroys sandboxes."""
@@ -124,7 +129,8 @@ class AsyncCodeContextClient:
             env_vars: Environment variables for this run alone.
             timeout: How long the run may take, in seconds or as a timedelta; then it ends as
                 TIMED_OUT. The server's default, no limit, by default. This call has no deadline.
-            request_id: Makes a retry safe: the same id never runs the code twice.
+            request_id: Makes a retry safe: the same id never runs the code twice. A new one by
+                default, with which this client goes on by itself where the connection is cut.
             allow_input: Whether the code may ask for input (`send_input`); `on_input` sets it.
             detach: Whether the run goes on when its callers go away.
             max_output_bytes: Output past this is dropped and counted; 0 means the server's limit.
@@ -155,6 +161,7 @@ class AsyncCodeContextClient:
             detach=detach,
             max_output_bytes=max_output_bytes,
             max_output_events=max_output_events,
+            reattach_grace=self._reattach_grace,
         )
         async with self._run(request, context, language, gatherer) as events:
             async for event in events:
@@ -192,7 +199,8 @@ class AsyncCodeContextClient:
             language: Of the default context; `python` by default.
             env_vars: Environment variables for this run alone.
             timeout: How long the run may take, in seconds or as a timedelta.
-            request_id: Makes a retry safe: the same id attaches to the run, or replays it.
+            request_id: Makes a retry safe: the same id attaches to the run, or replays it. A new
+                one by default, as in `run_code`.
             allow_input: Whether the code may ask for input (`send_input`).
             detach: Whether the run goes on when its callers go away.
             max_output_bytes: Output past this is dropped and counted; 0 means the server's limit.
@@ -215,6 +223,7 @@ class AsyncCodeContextClient:
             detach=detach,
             max_output_bytes=max_output_bytes,
             max_output_events=max_output_events,
+            reattach_grace=self._reattach_grace,
             after_sequence=after_sequence,
         )
         return self._run(request, context, language)

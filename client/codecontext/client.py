@@ -40,6 +40,9 @@ class CodeContextClient:
         metadata: Sent with each call, for instance `{"authorization": "Bearer …"}`.
         deadline: Of each call but runs, watches and transfers, in seconds or as a timedelta: 30 s
             by default, infinity for none. Calls take a `deadline` of their own.
+        reattach_grace: How long a run waits for this client when the connection is cut, and how long
+            this client tries to come back, in seconds or as a timedelta; 0 means that a cut
+            interrupts the run.
         options: Of the channel, beside those that this client sets.
         channel: A channel to use instead; it stays open when the client closes, and is not given
             retries of reads.
@@ -52,6 +55,7 @@ class CodeContextClient:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | None = None,
         deadline: Seconds | None = None,
+        reattach_grace: Seconds = _execution_calls.DEFAULT_REATTACH_GRACE_S,
         options: _channel.ChannelOptions | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
@@ -63,6 +67,7 @@ class CodeContextClient:
             options=options,
             channel=channel,
         )
+        self._reattach_grace = reattach_grace
         self._defaults = DefaultContexts(self._transport)
         self.sandboxes = Sandboxes(self._transport)
         """Creates, lists and destroys sandboxes."""
@@ -132,7 +137,8 @@ class CodeContextClient:
             env_vars: Environment variables for this run alone.
             timeout: How long the run may take, in seconds or as a timedelta; then it ends as
                 TIMED_OUT. The server's default, no limit, by default. This call has no deadline.
-            request_id: Makes a retry safe: the same id never runs the code twice.
+            request_id: Makes a retry safe: the same id never runs the code twice. A new one by
+                default, with which this client goes on by itself where the connection is cut.
             allow_input: Whether the code may ask for input (`send_input`); `on_input` sets it.
             detach: Whether the run goes on when its callers go away.
             max_output_bytes: Output past this is dropped and counted; 0 means the server's limit.
@@ -152,8 +158,11 @@ class CodeContextClient:
             ContextNotFoundError: there is no such context; nothing was run.
             ContextFailedError: it has no interpreter; nothing was run.
             QuotaExceededError: too many runs are queued; nothing was run.
-            UnavailableError: the server can't be reached, or was lost while the code ran:
-                `execution_id` names the execution if it had begun to answer.
+            UnavailableError: the server can't be reached, or was lost while the code ran and
+                could not be reached again within `reattach_grace`: `execution_id` names the
+                execution if it had begun to answer, and `request_id` the run.
+            ExecutionNotFoundError: the run of this `request_id` has ended so long ago that nothing
+                is known of it; it is not run again.
             ValueError: both a context and a language are given.
         """
         gatherer = Gatherer(
@@ -168,6 +177,7 @@ class CodeContextClient:
             detach=detach,
             max_output_bytes=max_output_bytes,
             max_output_events=max_output_events,
+            reattach_grace=self._reattach_grace,
         )
         with self._run(request, context, language, gatherer) as events:
             for event in events:
@@ -203,7 +213,8 @@ class CodeContextClient:
             language: Of the default context; `python` by default.
             env_vars: Environment variables for this run alone.
             timeout: How long the run may take, in seconds or as a timedelta.
-            request_id: Makes a retry safe: the same id attaches to the run, or replays it.
+            request_id: Makes a retry safe: the same id attaches to the run, or replays it. A new
+                one by default, as in `run_code`.
             allow_input: Whether the code may ask for input (`send_input`).
             detach: Whether the run goes on when its callers go away.
             max_output_bytes: Output past this is dropped and counted; 0 means the server's limit.
@@ -226,6 +237,7 @@ class CodeContextClient:
             detach=detach,
             max_output_bytes=max_output_bytes,
             max_output_events=max_output_events,
+            reattach_grace=self._reattach_grace,
             after_sequence=after_sequence,
         )
         return self._run(request, context, language)

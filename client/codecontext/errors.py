@@ -100,6 +100,14 @@ class CodeContextError(Exception):
         """The execution that is meant, or that was being read; None if the error names none."""
         return self.metadata.get("execution_id")
 
+    @property
+    def request_id(self) -> str | None:
+        """The id of the request that failed, to make it again so that nothing is done twice.
+
+        None if it had none.
+        """
+        return self.metadata.get("request_id")
+
     def __str__(self) -> str:
         names = [self.code.name]
         if self.reason and self.reason != self.code.name:
@@ -235,6 +243,10 @@ class ContextHasThreadsError(FailedPreconditionError, reason="CONTEXT_HAS_THREAD
 
 class ForkUnsupportedError(FailedPreconditionError, reason="FORK_UNSUPPORTED"):
     """Interpreters of this language can't be forked."""
+
+
+class IntrospectionFailedError(FailedPreconditionError, reason="INTROSPECTION_FAILED"):
+    """A completion or inspection took too long, or the context's own methods failed in it."""
 
 
 class InputNotRequestedError(FailedPreconditionError, reason="INPUT_NOT_REQUESTED"):

@@ -147,13 +147,18 @@ class Result:
         return self._text("application/javascript")
 
     @property
-    def chart(self) -> Any:
-        """The data of a chart, parsed; None if there is none.
+    def chart(self) -> dict[str, Any] | None:
+        """The description of a chart, parsed; None if there is none.
+
+        Its format is told in `docs/charts.md`; `chart["type"]` is what it shows.
 
         Raises:
-            ValueError: the code that made it called something JSON that is not.
+            ValueError: the code that made it called something a chart that is no JSON object.
         """
-        return self._json(CHART_MIME_TYPE)
+        chart = self._json(CHART_MIME_TYPE)
+        if chart is not None and not isinstance(chart, dict):
+            raise ValueError(f"a chart is a JSON object, and this is none: {str(chart)[:100]}")
+        return chart
 
     def __str__(self) -> str:
         return self.text if self.text is not None else f"<{', '.join(self.formats())}>"

@@ -181,6 +181,16 @@ class Config:
 
     max_file_size_bytes: int = 0
     """The largest file that a context may ask for; 0 means any."""
+    request_ids: int = 100_000
+    """Calls that have ended whose `request_id` is remembered, so that a retry gets the first call's
+    answer; past that those that ended first are forgotten, and a retry of them would be a new call."""
+
+    request_ids_bytes: int = 64 << 20
+    """Bytes that the answers to these calls hold together; those that ended first go first. Answers to
+    runs count nothing here: they are read from the executions that are kept."""
+
+    request_ids_s: float = 3600.0
+    """How long the `request_id` of a call is remembered after its end."""
 
     processes: int = 128
     """Processes and threads that a sandbox may have unless it asks for another limit; in cells only."""

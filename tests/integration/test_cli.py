@@ -499,6 +499,16 @@ def test_repl_restart(cli: Cli, terminal: Terminal) -> None:
     terminal.expect(r"Out\[1\]: 42\s")
 
 
+def test_repl_completion(cli: Cli, terminal: Terminal) -> None:
+    """Tab completes the names that the context has."""
+    terminal.type("remarkable_number = 42\r")
+    terminal.expect(r"In \[2\]:")
+    terminal.type("1 + remarkab\t")
+    terminal.expect(r"le_number")  # the rest of it is what the editor adds
+    terminal.type("\r")
+    terminal.expect(r"Out\[2\]: 43\s")
+
+
 def test_repl_input(cli: Cli, terminal: Terminal) -> None:
     """What the code asks for is typed on the terminal."""
     terminal.type("print('<' + input('na' + 'me? ') + '>')\r")

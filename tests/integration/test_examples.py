@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+from support.charts import SCHEMA
 from support.servers import ServerProcess
 
 from codecontext import CodeContextClient
@@ -57,13 +60,35 @@ def test_the_demo_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("quickstart.py", "SUCCEEDED working 42"), ("async_many.py", "1229 primes below 10000")],
+    [
+        ("quickstart.py", "SUCCEEDED working 42"),
+        ("async_many.py", "1229 primes below 10000"),
+        ("charts.py", "   run ########## 9.7"),
+        ("charts.py", "   cup 10 min: 71.5 °C"),
+    ],
 )
 def test_an_example_runs(server: ServerProcess, name: str, shown: str) -> None:
     """An example prints what it promises."""
     command = [sys.executable, str(ROOT / "examples" / name), server.target]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert shown in done.stdout
+
+
+def test_the_code_about_charts_runs(server: ServerProcess) -> None:
+    """The Python in the description of charts runs as it stands there."""
+    text = (ROOT / "docs" / "charts.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    command = [sys.executable, "-c", code.replace("127.0.0.1:50051", server.target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    bars = "[{'position': 'a', 'value': 3.0}, {'position': 'b', 'value': 5.0}]"
+    assert done.stdout == f"bar {bars}\n"
+
+
+def test_the_example_of_a_description_fits_its_schema() -> None:
+    """What the description of charts shows as one is one."""
+    text = (ROOT / "docs" / "charts.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(example))
 
 
 def readme_code() -> list[str]:

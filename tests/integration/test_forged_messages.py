@@ -12,7 +12,7 @@ from support.servers import ServerProcess
 
 from codecontext import CodeContextClient, ContextFailedError, ContextState, Outcome
 
-KINDS = "RCQFEILBOTDcxiqZ\0"
+KINDS = "RCQFEILBOTDAacxiqZ\0"
 """The types of all messages in both directions, and some that are none."""
 
 
@@ -51,6 +51,11 @@ JSONS = [
     b'{"traceback": ["\\ud800"], "name": "\\ud800", "value": "\\ud800", "line_number": 1e18}',
     b'{"number": -1, "prompt": [], "cpu": NaN, "peak": Infinity}',
     b'{"number": 99999999999999999999999999, "cpu": -1, "peak": 1e400}',
+    b'{"number": 1, "data": [1]}',
+    b'{"number": 1, "data": {"text/plain": 1}}',
+    b'{"number": 1, "matches": [1], "cursor_start": 1, "cursor_end": 1}',
+    b'{"number": 1, "matches": [], "cursor_start": NaN, "cursor_end": 1e300}',
+    b'{"number": 1, "failure": {}}',
     b'{"cwd_error": 7, "wait": {}}',
 ]
 

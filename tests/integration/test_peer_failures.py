@@ -165,12 +165,12 @@ def test_each_run_gets_its_own_answer(client: CodeContextClient, context: CodeCo
 
 
 def test_a_run_is_never_made_twice(server: ServerProcess, context: CodeContext) -> None:
-    """A run whose connection is cut fails with UNAVAILABLE, and no retry runs the code again."""
+    """A run without a grace whose connection is cut fails with UNAVAILABLE, and is not run again."""
     code = "count = globals().get('count', 0) + 1\nprint('begun', flush=True)\nwhile True: pass"
     with (
         CodeContextClient(server.target) as direct,
         CuttableProxy(server.target) as proxy,
-        CodeContextClient(proxy.target) as client,
+        CodeContextClient(proxy.target, reattach_grace=0) as client,
     ):
         with pytest.raises(UnavailableError):
             client.run_code(code, context=context, on_stdout=lambda text: proxy.cut())

@@ -21,24 +21,29 @@ class Flaky(code_context_service_pb2_grpc.CodeContextServiceServicer):
     def __init__(self, failures: int) -> None:
         self.failures = failures
         self.calls = 0
+        self.request_ids: list[str] = []
 
-    def _answer(self, context: grpc.ServicerContext, answer: Any) -> Any:
+    def _answer(self, request: Any, context: grpc.ServicerContext, answer: Any) -> Any:
         self.calls += 1
+        self.request_ids.append(getattr(request, "request_id", ""))
         if self.calls <= self.failures:
             fail(context, grpc.StatusCode.UNAVAILABLE, "HOST_UNREACHABLE")
         return answer
 
     def GetServerInfo(self, request: Any, context: Any) -> Any:
-        return self._answer(context, pb.GetServerInfoResponse(version="1"))
+        return self._answer(request, context, pb.GetServerInfoResponse(version="1"))
 
     def DeleteCodeContext(self, request: Any, context: Any) -> Any:
-        return self._answer(context, pb.DeleteCodeContextResponse())
+        return self._answer(request, context, pb.DeleteCodeContextResponse())
 
     def CreateCodeContext(self, request: Any, context: Any) -> Any:
-        return self._answer(context, pb.CreateCodeContextResponse())
+        return self._answer(request, context, pb.CreateCodeContextResponse())
+
+    def RestartCodeContext(self, request: Any, context: Any) -> Any:
+        return self._answer(request, context, pb.RestartCodeContextResponse())
 
     def RunCodeStream(self, request: Any, context: Any) -> Any:
-        self._answer(context, None)
+        self._answer(request, context, None)
         yield pb.RunCodeStreamResponse()
 
 
@@ -59,25 +64,59 @@ async def test_reads_are_retried_async() -> None:
     assert flaky.calls == 3
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda client: client.delete_code_context("c1"),
-        lambda client: client.create_code_context(),
-        lambda client: client.run_code("1", context="c1"),
-    ],
-    ids=["delete", "create", "run"],
-)
-def test_what_changes_something_is_not_retried(call: Any) -> None:
-    """A delete, a create and a run reach the server once, and their error its caller."""
-    flaky = Flaky(1)
+CHANGES = {
+    "create": lambda client: client.create_code_context(),
+    "restart": lambda client: client.restart_code_context("c1"),
+    "run": lambda client: list(client.run_code_stream("1", context="c1")),
+}
+
+
+@pytest.mark.parametrize("call", CHANGES.values(), ids=CHANGES)
+def test_what_changes_something_is_retried_with_its_id(call: Any) -> None:
+    """A create, a restart and a run are made again with the same request id, which is new each time."""
+    flaky = Flaky(2)
+    with serving(flaky) as target, CodeContextClient(target) as client:
+        call(client)
+        call(client)
+    first, *again, last = flaky.request_ids
+    assert len(again) == 2
+    assert {*again} == {first} != {last}
+    assert first
+    assert last
+
+
+async def test_what_changes_something_is_retried_with_its_id_async() -> None:
+    """The asynchronous client makes a create again with the same request id."""
+    flaky = Flaky(2)
+    with serving(flaky) as target:
+        async with AsyncCodeContextClient(target) as client:
+            await client.create_code_context()
+    assert len(flaky.request_ids) == 3
+    assert len({*flaky.request_ids}) == 1
+
+
+def test_a_call_is_not_retried_for_ever() -> None:
+    """A server that stays unavailable is asked a few times, and the error names the request's id."""
+    flaky = Flaky(1000)
     with (
         serving(flaky) as target,
         CodeContextClient(target) as client,
-        pytest.raises(codecontext.HostUnreachableError),
+        pytest.raises(codecontext.HostUnreachableError) as raised,
     ):
-        call(client)
-    assert flaky.calls == 1
+        client.create_code_context()
+    assert flaky.calls == 4
+    assert flaky.request_ids[0] == raised.value.request_id
+
+
+def test_a_delete_is_not_retried() -> None:
+    """A delete reaches the server once, and its error names the id with which it can be repeated."""
+    flaky = Flaky(1)
+    with serving(flaky) as target, CodeContextClient(target) as client:
+        with pytest.raises(codecontext.HostUnreachableError) as raised:
+            client.delete_code_context("c1")
+        assert flaky.calls == 1
+        client.delete_code_context("c1", request_id=raised.value.request_id)
+    assert flaky.request_ids == [raised.value.request_id] * 2
 
 
 class Deadlines(code_context_service_pb2_grpc.CodeContextServiceServicer):

@@ -104,6 +104,14 @@ def test_what_is_called_json_and_is_not() -> None:
     assert result._repr_mimebundle_()[0] == {"application/json": "{"}
 
 
+@pytest.mark.parametrize("content", ["[1]", "3", "{"])
+def test_what_is_called_a_chart_and_is_none(content: str) -> None:
+    """A chart is a JSON object: anything else raises where it is asked for."""
+    result = Result(data={"application/vnd.codecontext.chart+json": content})
+    with pytest.raises(ValueError, match=r"chart|Expecting"):
+        _ = result.chart
+
+
 def test_continued_results_are_joined() -> None:
     """A result that came in several messages is one, its content joined type by type."""
     first = execution_pb2.Result(

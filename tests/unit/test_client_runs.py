@@ -305,19 +305,23 @@ def test_a_stream_without_an_end() -> None:
 
 
 def test_a_server_that_is_lost() -> None:
-    """An error in the middle of a run names the execution, so that it can be asked for again."""
+    """Where a run can't go on within its grace, the error names it, so that it can be asked for again."""
 
     def run(request: Any, context: grpc.ServicerContext) -> Any:
         yield from events(STARTED)
         fail(context, grpc.StatusCode.UNAVAILABLE, "HOST_UNREACHABLE", host="3")
 
+    contexts = Contexts(run)
     with (
-        serving(Contexts(run)) as target,
-        CodeContextClient(target) as client,
+        serving(contexts) as target,
+        CodeContextClient(target, reattach_grace=0.2) as client,
         pytest.raises(codecontext.HostUnreachableError) as raised,
     ):
         client.run_code("x")
     assert raised.value.execution_id == "e1"
+    runs = [each for each in contexts.requests if isinstance(each, pb.RunCodeStreamRequest)]
+    assert {each.request_id for each in runs} == {raised.value.request_id}
+    assert [each.after_sequence for each in runs][:3] == [0, 1, 1]
 
 
 class Asking(Contexts):

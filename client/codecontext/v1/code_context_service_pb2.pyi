@@ -91,7 +91,9 @@ class CreateCodeContextRequest(_message.Message):
     network_policy: _resources_pb2.NetworkPolicy.ValueType
     """What a private sandbox may reach over the network."""
     request_id: _builtins.str
-    """Makes a retry safe: the same id gets the first call's answer. At most 128 characters."""
+    """Makes a retry safe: the same id gets the first call's answer, even if that context is gone by now.
+    1 to 128 characters of printable ASCII.
+    """
     @_builtins.property
     def env_vars(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Environment variables of the interpreter, set as data. Names are letters, digits and `_`, and do
@@ -378,7 +380,9 @@ class RunCodeRequest(_message.Message):
     """The code: not empty, at most 1 MiB by default."""
     request_id: _builtins.str
     """Makes a retry safe: the same id attaches to the run still going, or gives the finished one again;
-    the code never runs twice. At most 128 characters.
+    the code never runs twice. 1 to 128 characters of printable ASCII. A run that was going on answers
+    with what its journal still holds, `gaps` with what it does not. A run that ended as NOT_STARTED
+    stays so: it is a new id that runs the code.
     """
     allow_input: _builtins.bool
     """Whether the code may ask for input (`input_requested`, `SendInput`). Without it, asking raises."""
@@ -489,14 +493,17 @@ class RunCodeStreamRequest(_message.Message):
     """The code: not empty, at most 1 MiB by default."""
     request_id: _builtins.str
     """Makes a retry safe: the same id attaches to the run still going, or replays the finished one from
-    its first event; the code never runs twice. At most 128 characters.
+    its first event (a `gap` counts what its journal does not hold any more); the code never runs
+    twice. 1 to 128 characters of printable ASCII.
     """
     allow_input: _builtins.bool
     """Whether the code may ask for input (`input_requested`, `SendInput`). Without it, asking raises."""
     detach: _builtins.bool
     """Whether the run goes on when its callers go away."""
     after_sequence: _builtins.int
-    """With a `request_id` that came before: send only the events after this sequence."""
+    """With a `request_id` that came before: send only the events after this sequence. If the id is not
+    known any more the call is NOT_FOUND (EXECUTION_NOT_FOUND), and nothing is run.
+    """
     @_builtins.property
     def env_vars(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Environment variables for this run alone: set before it, restored after it."""
@@ -716,19 +723,25 @@ class InterruptCodeContextRequest(_message.Message):
 
     CONTEXT_ID_FIELD_NUMBER: _builtins.int
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    RUN_REQUEST_ID_FIELD_NUMBER: _builtins.int
     context_id: _builtins.str
     """The context."""
     execution_id: _builtins.str
     """The execution to stop, running or queued; empty means what runs now."""
+    run_request_id: _builtins.str
+    """The same by the `request_id` of its run, for a caller who was not told the execution's id yet.
+    There is nothing to stop if no such run has come.
+    """
     def __init__(
         self,
         *,
         context_id: _builtins.str = ...,
         execution_id: _builtins.str = ...,
+        run_request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_id", b"context_id", "execution_id", b"execution_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_id", b"context_id", "execution_id", b"execution_id", "run_request_id", b"run_request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -936,7 +949,9 @@ class DeleteCodeContextRequest(_message.Message):
     force: _builtins.bool
     """Whether to end running and queued executions too."""
     request_id: _builtins.str
-    """Makes a retry safe: the same id gets the first call's answer."""
+    """Makes a retry safe: the same id gets the OK of the first call, where another call would be told
+    NOT_FOUND. A delete that was refused or UNAVAILABLE is tried again.
+    """
     def __init__(
         self,
         *,
@@ -981,9 +996,11 @@ class CompleteCodeRequest(_message.Message):
     context_id: _builtins.str
     """The context."""
     code: _builtins.str
-    """The code so far."""
+    """The code so far; what stands after the cursor may be there too."""
     cursor: _builtins.int
-    """Where the cursor is, in Unicode characters from the begin."""
+    """Where the cursor is, in Unicode characters (code points, neither bytes nor units of UTF-16) from the
+    begin.
+    """
     def __init__(
         self,
         *,
@@ -1014,7 +1031,9 @@ class CompleteCodeResponse(_message.Message):
     """The end of the text that a match replaces, in Unicode characters."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What could stand there, best first."""
+        """What could stand there, best first: at most 10,000. Each replaces the text from `cursor_start` to
+        `cursor_end`.
+        """
 
     def __init__(
         self,
@@ -1046,7 +1065,7 @@ class InspectCodeRequest(_message.Message):
     code: _builtins.str
     """The code."""
     cursor: _builtins.int
-    """Where the cursor is, in Unicode characters from the begin."""
+    """Where the cursor is, in Unicode characters (code points) from the begin."""
     detail_level: _builtins.int
     """How much to tell: 0 signature and documentation, 1 the source too."""
     def __init__(
@@ -1077,7 +1096,7 @@ class InspectCodeResponse(_message.Message):
     """Whether the name is known."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.MimePart]:
-        """What is known, in several representations."""
+        """What is known, in several representations, `text/plain` among them; what is very long is cut."""
 
     def __init__(
         self,

@@ -40,6 +40,16 @@ class CodeContextServiceStub:
     Every call that names a context may fail with INVALID_ARGUMENT (INVALID_CONTEXT_ID: it is empty)
     and NOT_FOUND (CONTEXT_NOT_FOUND: never existed, or belongs to someone else; CONTEXT_DELETED: with
     the time; CONTEXT_LOST: went with an earlier life of its host): create a new one.
+
+    At most once: a request with a `request_id` (a UUID is a good one; 1 to 128 characters of printable
+    ASCII) may be sent again whenever its answer did not arrive. The same id gets the first call's
+    answer, and waits for it while that call goes on; nothing is done twice, whatever happened to the
+    connection in between. With other arguments it is refused with INVALID_ARGUMENT (REQUEST_ID_REUSED):
+    use a new one. Ids belong to one method (`RunCode` and `RunCodeStream` are one) and one owner, and
+    are remembered for an hour after the call's end, in bounded memory (the server's options
+    `request_ids_s`, `request_ids` and `request_ids_bytes`). A call that failed is not remembered: the
+    same id tries again. With an id the work goes on when its caller goes away, so that the one who
+    asks again gets the answer; a run goes on for its `reattach_grace`.
     """
 
     @_typing.overload
@@ -56,7 +66,8 @@ class CodeContextServiceStub:
     sandbox first. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED): too many contexts; delete one or retry later.
     UNAVAILABLE (RUNTIME_UNAVAILABLE): no interpreter could be started; nothing was created, retry.
     A caller that goes away before the answer leaves no context behind, unless it gave a
-    `request_id`.
+    `request_id`: then the context is made for whoever asks again, and if nobody does it goes with its
+    idle timeout.
     """
     GetCodeContext: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.GetCodeContextRequest, _code_context_service_pb2.GetCodeContextResponse]
     """Returns one context, with what it uses."""
@@ -78,11 +89,18 @@ class CodeContextServiceStub:
     mend the field that `BadRequest` names. INVALID_ARGUMENT (REQUEST_ID_REUSED): use a new id.
     FAILED_PRECONDITION (CONTEXT_FAILED): restart the context first. RESOURCE_EXHAUSTED
     (QUOTA_EXCEEDED): too many runs are queued; wait for one. For each of these nothing was run.
+    NOT_FOUND (EXECUTION_NOT_FOUND): the run with this `request_id` ended so long ago that its journal
+    was dropped; it is not run again.
     DEADLINE_EXCEEDED and CANCELLED are the caller's own; a `timeout` is the outcome TIMED_OUT.
     """
     RunCodeStream: _grpc.UnaryStreamMultiCallable[_code_context_service_pb2.RunCodeStreamRequest, _code_context_service_pb2.RunCodeStreamResponse]
     """Runs code and sends its events while they happen, the last of them `completed`. Errors and
     leaving are as with `RunCode`. A slow reader slows the run down.
+
+    A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
+    last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
+    a slow reader, so that nothing is lost: the events that were under way are sent again as long as
+    they are not more than half of the journal's bounds, past which a `gap` counts them.
     """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_code_context_service_pb2.WatchExecutionRequest, _code_context_service_pb2.WatchExecutionResponse]
     """Sends the events of an execution from its journal, after the given sequence, then those that
@@ -109,6 +127,7 @@ class CodeContextServiceStub:
     says so (`state_kept` is false). OK with no execution named when there was nothing to stop.
 
     NOT_FOUND (EXECUTION_NOT_FOUND): the given execution is not one of this context's.
+    INVALID_ARGUMENT: both an `execution_id` and a `run_request_id` are given.
     """
     RestartCodeContext: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.RestartCodeContextRequest, _code_context_service_pb2.RestartCodeContextResponse]
     """Gives a context a fresh interpreter under the same id, with the same options. Its state is lost,
@@ -140,15 +159,23 @@ class CodeContextServiceStub:
     the context stays listed as DELETING, and the first retry after it is done is answered with OK.
     """
     CompleteCode: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.CompleteCodeRequest, _code_context_service_pb2.CompleteCodeResponse]
-    """Completes a name at a place in the code, in an idle context, without changing its state.
+    """Completes a name at a place in the code, in an idle context, without changing its state: what the
+    code's own methods do while they are asked happens in a copy of the interpreter. One question of a
+    context is answered at a time. A run that comes meanwhile waits for the answer, and goes before
+    other questions.
 
-    FAILED_PRECONDITION: CONTEXT_EXECUTING, CONTEXT_FAILED. INVALID_ARGUMENT: the cursor is outside of
-    the code. UNIMPLEMENTED on a server or for a language that does not offer it.
+    FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
+    CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
+    the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
+    the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
+    interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a
+    language that does not offer it.
     """
     InspectCode: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.InspectCodeRequest, _code_context_service_pb2.InspectCodeResponse]
     """Describes the name at a place in the code, in an idle context, without changing its state.
 
-    Errors as with `CompleteCode`.
+    The name is the one at the cursor, or that of the function whose call the cursor is in. Errors as
+    with `CompleteCode`; an unknown name is no error. INVALID_ARGUMENT: an unknown `detail_level` too.
     """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.GetServerInfoRequest, _code_context_service_pb2.GetServerInfoResponse]
     """Describes the server: version, languages, isolation, limits, counts."""
@@ -168,6 +195,16 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     Every call that names a context may fail with INVALID_ARGUMENT (INVALID_CONTEXT_ID: it is empty)
     and NOT_FOUND (CONTEXT_NOT_FOUND: never existed, or belongs to someone else; CONTEXT_DELETED: with
     the time; CONTEXT_LOST: went with an earlier life of its host): create a new one.
+
+    At most once: a request with a `request_id` (a UUID is a good one; 1 to 128 characters of printable
+    ASCII) may be sent again whenever its answer did not arrive. The same id gets the first call's
+    answer, and waits for it while that call goes on; nothing is done twice, whatever happened to the
+    connection in between. With other arguments it is refused with INVALID_ARGUMENT (REQUEST_ID_REUSED):
+    use a new one. Ids belong to one method (`RunCode` and `RunCodeStream` are one) and one owner, and
+    are remembered for an hour after the call's end, in bounded memory (the server's options
+    `request_ids_s`, `request_ids` and `request_ids_bytes`). A call that failed is not remembered: the
+    same id tries again. With an id the work goes on when its caller goes away, so that the one who
+    asks again gets the answer; a run goes on for its `reattach_grace`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -181,7 +218,8 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     sandbox first. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED): too many contexts; delete one or retry later.
     UNAVAILABLE (RUNTIME_UNAVAILABLE): no interpreter could be started; nothing was created, retry.
     A caller that goes away before the answer leaves no context behind, unless it gave a
-    `request_id`.
+    `request_id`: then the context is made for whoever asks again, and if nobody does it goes with its
+    idle timeout.
     """
     GetCodeContext: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.GetCodeContextRequest, _code_context_service_pb2.GetCodeContextResponse]  # type: ignore[assignment]
     """Returns one context, with what it uses."""
@@ -203,11 +241,18 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     mend the field that `BadRequest` names. INVALID_ARGUMENT (REQUEST_ID_REUSED): use a new id.
     FAILED_PRECONDITION (CONTEXT_FAILED): restart the context first. RESOURCE_EXHAUSTED
     (QUOTA_EXCEEDED): too many runs are queued; wait for one. For each of these nothing was run.
+    NOT_FOUND (EXECUTION_NOT_FOUND): the run with this `request_id` ended so long ago that its journal
+    was dropped; it is not run again.
     DEADLINE_EXCEEDED and CANCELLED are the caller's own; a `timeout` is the outcome TIMED_OUT.
     """
     RunCodeStream: _aio.UnaryStreamMultiCallable[_code_context_service_pb2.RunCodeStreamRequest, _code_context_service_pb2.RunCodeStreamResponse]  # type: ignore[assignment]
     """Runs code and sends its events while they happen, the last of them `completed`. Errors and
     leaving are as with `RunCode`. A slow reader slows the run down.
+
+    A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
+    last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
+    a slow reader, so that nothing is lost: the events that were under way are sent again as long as
+    they are not more than half of the journal's bounds, past which a `gap` counts them.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_code_context_service_pb2.WatchExecutionRequest, _code_context_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Sends the events of an execution from its journal, after the given sequence, then those that
@@ -234,6 +279,7 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     says so (`state_kept` is false). OK with no execution named when there was nothing to stop.
 
     NOT_FOUND (EXECUTION_NOT_FOUND): the given execution is not one of this context's.
+    INVALID_ARGUMENT: both an `execution_id` and a `run_request_id` are given.
     """
     RestartCodeContext: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.RestartCodeContextRequest, _code_context_service_pb2.RestartCodeContextResponse]  # type: ignore[assignment]
     """Gives a context a fresh interpreter under the same id, with the same options. Its state is lost,
@@ -265,15 +311,23 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     the context stays listed as DELETING, and the first retry after it is done is answered with OK.
     """
     CompleteCode: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.CompleteCodeRequest, _code_context_service_pb2.CompleteCodeResponse]  # type: ignore[assignment]
-    """Completes a name at a place in the code, in an idle context, without changing its state.
+    """Completes a name at a place in the code, in an idle context, without changing its state: what the
+    code's own methods do while they are asked happens in a copy of the interpreter. One question of a
+    context is answered at a time. A run that comes meanwhile waits for the answer, and goes before
+    other questions.
 
-    FAILED_PRECONDITION: CONTEXT_EXECUTING, CONTEXT_FAILED. INVALID_ARGUMENT: the cursor is outside of
-    the code. UNIMPLEMENTED on a server or for a language that does not offer it.
+    FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
+    CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
+    the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
+    the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
+    interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a
+    language that does not offer it.
     """
     InspectCode: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.InspectCodeRequest, _code_context_service_pb2.InspectCodeResponse]  # type: ignore[assignment]
     """Describes the name at a place in the code, in an idle context, without changing its state.
 
-    Errors as with `CompleteCode`.
+    The name is the one at the cursor, or that of the function whose call the cursor is in. Errors as
+    with `CompleteCode`; an unknown name is no error. INVALID_ARGUMENT: an unknown `detail_level` too.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.GetServerInfoRequest, _code_context_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Describes the server: version, languages, isolation, limits, counts."""
@@ -292,6 +346,16 @@ class CodeContextServiceServicer:
     Every call that names a context may fail with INVALID_ARGUMENT (INVALID_CONTEXT_ID: it is empty)
     and NOT_FOUND (CONTEXT_NOT_FOUND: never existed, or belongs to someone else; CONTEXT_DELETED: with
     the time; CONTEXT_LOST: went with an earlier life of its host): create a new one.
+
+    At most once: a request with a `request_id` (a UUID is a good one; 1 to 128 characters of printable
+    ASCII) may be sent again whenever its answer did not arrive. The same id gets the first call's
+    answer, and waits for it while that call goes on; nothing is done twice, whatever happened to the
+    connection in between. With other arguments it is refused with INVALID_ARGUMENT (REQUEST_ID_REUSED):
+    use a new one. Ids belong to one method (`RunCode` and `RunCodeStream` are one) and one owner, and
+    are remembered for an hour after the call's end, in bounded memory (the server's options
+    `request_ids_s`, `request_ids` and `request_ids_bytes`). A call that failed is not remembered: the
+    same id tries again. With an id the work goes on when its caller goes away, so that the one who
+    asks again gets the answer; a run goes on for its `reattach_grace`.
     """
 
     def CreateCodeContext(
@@ -308,7 +372,8 @@ class CodeContextServiceServicer:
         sandbox first. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED): too many contexts; delete one or retry later.
         UNAVAILABLE (RUNTIME_UNAVAILABLE): no interpreter could be started; nothing was created, retry.
         A caller that goes away before the answer leaves no context behind, unless it gave a
-        `request_id`.
+        `request_id`: then the context is made for whoever asks again, and if nobody does it goes with its
+        idle timeout.
         """
 
     def GetCodeContext(
@@ -345,6 +410,8 @@ class CodeContextServiceServicer:
         mend the field that `BadRequest` names. INVALID_ARGUMENT (REQUEST_ID_REUSED): use a new id.
         FAILED_PRECONDITION (CONTEXT_FAILED): restart the context first. RESOURCE_EXHAUSTED
         (QUOTA_EXCEEDED): too many runs are queued; wait for one. For each of these nothing was run.
+        NOT_FOUND (EXECUTION_NOT_FOUND): the run with this `request_id` ended so long ago that its journal
+        was dropped; it is not run again.
         DEADLINE_EXCEEDED and CANCELLED are the caller's own; a `timeout` is the outcome TIMED_OUT.
         """
 
@@ -355,6 +422,11 @@ class CodeContextServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_code_context_service_pb2.RunCodeStreamResponse], _abc.AsyncIterator[_code_context_service_pb2.RunCodeStreamResponse]]:
         """Runs code and sends its events while they happen, the last of them `completed`. Errors and
         leaving are as with `RunCode`. A slow reader slows the run down.
+
+        A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
+        last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
+        a slow reader, so that nothing is lost: the events that were under way are sent again as long as
+        they are not more than half of the journal's bounds, past which a `gap` counts them.
         """
 
     def WatchExecution(
@@ -401,6 +473,7 @@ class CodeContextServiceServicer:
         says so (`state_kept` is false). OK with no execution named when there was nothing to stop.
 
         NOT_FOUND (EXECUTION_NOT_FOUND): the given execution is not one of this context's.
+        INVALID_ARGUMENT: both an `execution_id` and a `run_request_id` are given.
         """
 
     def RestartCodeContext(
@@ -452,10 +525,17 @@ class CodeContextServiceServicer:
         request: _code_context_service_pb2.CompleteCodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_code_context_service_pb2.CompleteCodeResponse, _abc.Awaitable[_code_context_service_pb2.CompleteCodeResponse]]:
-        """Completes a name at a place in the code, in an idle context, without changing its state.
+        """Completes a name at a place in the code, in an idle context, without changing its state: what the
+        code's own methods do while they are asked happens in a copy of the interpreter. One question of a
+        context is answered at a time. A run that comes meanwhile waits for the answer, and goes before
+        other questions.
 
-        FAILED_PRECONDITION: CONTEXT_EXECUTING, CONTEXT_FAILED. INVALID_ARGUMENT: the cursor is outside of
-        the code. UNIMPLEMENTED on a server or for a language that does not offer it.
+        FAILED_PRECONDITION: CONTEXT_EXECUTING (a run goes on or is queued: ask when it has ended),
+        CONTEXT_FAILED (restart the context), INTROSPECTION_FAILED (it took longer than 5 seconds or than
+        the call's deadline, or it crashed: the same question is likely to fail again). INVALID_ARGUMENT:
+        the cursor is outside of the code, or the code is oversized. UNAVAILABLE (CONTEXT_UNREACHABLE): the
+        interpreter does not answer, or was restarted meanwhile; retry. UNIMPLEMENTED on a server or for a
+        language that does not offer it.
         """
 
     def InspectCode(
@@ -465,7 +545,8 @@ class CodeContextServiceServicer:
     ) -> _typing.Union[_code_context_service_pb2.InspectCodeResponse, _abc.Awaitable[_code_context_service_pb2.InspectCodeResponse]]:
         """Describes the name at a place in the code, in an idle context, without changing its state.
 
-        Errors as with `CompleteCode`.
+        The name is the one at the cursor, or that of the function whose call the cursor is in. Errors as
+        with `CompleteCode`; an unknown name is no error. INVALID_ARGUMENT: an unknown `detail_level` too.
         """
 
     def GetServerInfo(

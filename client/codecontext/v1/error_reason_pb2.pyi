@@ -99,7 +99,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { reason: "INPUT_NOT_REQUESTED", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
     """
     ERROR_REASON_EXECUTION_NOT_FOUND: _ErrorReason.ValueType  # 13
-    """NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped.
+    """NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped. To a run with
+    a `request_id` that came before: that run has ended, and is not run again; use a new id to do so.
 
     Example: { reason: "EXECUTION_NOT_FOUND", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
     """
@@ -192,6 +193,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: { reason: "INTERNAL", domain: "codecontext.v1", metadata: { incident: "4f2c…" } }
     """
+    ERROR_REASON_INTROSPECTION_FAILED: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: a completion or an inspection has no answer, since methods of the context's own
+    objects took too long in it or crashed. The context's state is as it was. The same question is
+    likely to fail again.
+
+    Example: { reason: "INTROSPECTION_FAILED", domain: "codecontext.v1", metadata: { context_id: "c0-…" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed.
@@ -280,7 +288,8 @@ ERROR_REASON_INPUT_NOT_REQUESTED: ErrorReason.ValueType  # 12
 Example: { reason: "INPUT_NOT_REQUESTED", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
 """
 ERROR_REASON_EXECUTION_NOT_FOUND: ErrorReason.ValueType  # 13
-"""NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped.
+"""NOT_FOUND: no such execution, or it ended so long ago that its journal was dropped. To a run with
+a `request_id` that came before: that run has ended, and is not run again; use a new id to do so.
 
 Example: { reason: "EXECUTION_NOT_FOUND", domain: "codecontext.v1", metadata: { execution_id: "e0-…" } }
 """
@@ -372,5 +381,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 29
 the server's log has too.
 
 Example: { reason: "INTERNAL", domain: "codecontext.v1", metadata: { incident: "4f2c…" } }
+"""
+ERROR_REASON_INTROSPECTION_FAILED: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: a completion or an inspection has no answer, since methods of the context's own
+objects took too long in it or crashed. The context's state is as it was. The same question is
+likely to fail again.
+
+Example: { reason: "INTROSPECTION_FAILED", domain: "codecontext.v1", metadata: { context_id: "c0-…" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

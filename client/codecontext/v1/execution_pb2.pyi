@@ -162,7 +162,9 @@ class Execution(_message.Message):
     """The sequence of the newest event that is gathered here: `WatchExecution` goes on after it."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Result]:
-        """Rich results, in the order that the code made them."""
+        """Rich results, in the order that the code made them. A `display_update` takes the place of all results
+        of its `display_id` that are here; one of an earlier run's display is a result of its own.
+        """
 
     @_builtins.property
     def error(self) -> Global___ExecutionError:
@@ -368,7 +370,9 @@ class Result(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """Metadata of the representations, by MIME type, and of the whole."""
+        """Metadata of the representations, by MIME type, and of the whole. What no double holds (NaN,
+        infinities, integers over 2^53) comes as text.
+        """
 
     def __init__(
         self,

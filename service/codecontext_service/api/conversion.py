@@ -96,22 +96,20 @@ def _struct(value: dict[str, object]) -> struct_pb2.Struct | None:
     if not value:
         return None
     struct = struct_pb2.Struct()
-    try:
-        json_format.ParseDict(value, struct)
-    except (json_format.ParseError, ValueError):  # for instance nested too deeply, or NaN
-        return None
+    json_format.ParseDict(value, struct)  # it was checked where it came in
     return struct
 
 
+def mime_part(part: events.MimePart) -> execution_pb2.MimePart:
+    """Converts a representation."""
+    if part.data is not None:
+        return execution_pb2.MimePart(mime_type=part.mime_type, data=part.data)
+    return execution_pb2.MimePart(mime_type=part.mime_type, text=part.text or "")
+
+
 def _result(display: events.Display) -> execution_pb2.Result:
-    parts = [
-        execution_pb2.MimePart(mime_type=part.mime_type, data=part.data)
-        if part.data is not None
-        else execution_pb2.MimePart(mime_type=part.mime_type, text=part.text or "")
-        for part in display.parts
-    ]
     return execution_pb2.Result(
-        parts=parts,
+        parts=map(mime_part, display.parts),
         metadata=_struct(display.metadata),
         is_main_result=display.is_main_result,
         display_id=display.display_id,

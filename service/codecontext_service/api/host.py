@@ -46,7 +46,7 @@ class HostInfo:
                 preload=runtime.config.preload,
                 pool_size=runtime.config.pool_size,
                 pool_ready=runtime.ready_count,
-                capabilities=["interrupt", "input"],
+                capabilities=["interrupt", "input", "complete", "inspect"],
                 failure=runtime.failure,
             )
             for runtime in runtimes

@@ -14,6 +14,7 @@ from codecontext_service.domain.errors import FieldViolation, InvalidArgument
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ENV_BYTES = 128 * 1024
 _MAX_LABELS, _MAX_LABEL = 64, 256
+_MAX_REQUEST_ID = 128
 MAX_SECONDS = 10 * 366 * 86_400.0
 """The longest time that may be asked for: ten years."""
 
@@ -113,3 +114,13 @@ class Checks:
         if number < 0:
             self.wrong(field, "is negative: give zero or more")
         return number
+
+    def request_id(self, request_id: str) -> None:
+        """Checks an id that makes a retry safe; an empty one is none."""
+        if len(request_id) > _MAX_REQUEST_ID or not (
+            request_id.isascii() and request_id.isprintable()
+        ):
+            self.wrong(
+                "request_id",
+                f"is no id of at most {_MAX_REQUEST_ID} characters of printable ASCII: give a UUID",
+            )

@@ -8,23 +8,33 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from codecontext_service.domain.errors import (
+    ContextExecuting,
     ContextFailed,
     ContextUnreachable,
     ExecutionNotFound,
     InputNotRequested,
     NotFound,
     QuotaExceeded,
+    Unanswered,
 )
 from codecontext_service.domain.events import Completed, Event, Gap, GapReason, Outcome
 from codecontext_service.domain.limits import NO_LIMITS, Limits
+from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, StopCause
 from codecontext_service.executions.journal import size_of
 from codecontext_service.processes.cells import Home
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.processes.process import ProcessExit
-from codecontext_service.runtimes.base import Finished, Interpreter, Runtime
+from codecontext_service.runtimes.base import (
+    Finished,
+    Interpreter,
+    InterpreterError,
+    Runtime,
+    UnansweredError,
+)
 from codecontext_service.sandboxes.sandbox import Sandbox
 
 _LATE_BYTES = 1 << 20
@@ -108,12 +118,18 @@ class Context:
         self._limits = limits
         self._on_used = on_used
         self._interpreter: Interpreter | None = None
+        self._question: asyncio.Task[Any] | None = None
         self._late: deque[Event] = deque()
         self._late_bytes = 0
         self._late_gap = Gap(0, 0, GapReason.LATE_OUTPUT)
         self._timers: list[asyncio.TimerHandle] = []
 
     # Its interpreter
+
+    @property
+    def pid(self) -> int:
+        """The pid of its interpreter as this server sees it; 0 or less if it has none."""
+        return 0 if self._interpreter is None else self._interpreter.pid
 
     def adopt(self, interpreter: Interpreter) -> None:
         """Takes an interpreter that is ready, and begins what is queued."""
@@ -228,7 +244,7 @@ class Context:
         interpreter = self._interpreter
         if self.current is not None or not self.queue or interpreter is None:
             return
-        if self.state is not State.IDLE or interpreter.interrupts_pending:
+        if self.state is not State.IDLE or interpreter.interrupts_pending or self._question:
             return
         execution = self.current = self.queue.popleft()
         self.state = State.EXECUTING
@@ -244,6 +260,48 @@ class Context:
         )
         if request.timeout_s:
             self._later(request.timeout_s, self._on_timeout, execution)
+
+    async def ask(self, question: Question[AnswerT], timeout_s: float) -> AnswerT:
+        """Asks the idle interpreter about its names: one question at a time, and runs go first.
+
+        Args:
+            question: What is asked.
+            timeout_s: How long the interpreter may work on the answer, in seconds.
+
+        Raises:
+            NotFound: The context is being deleted.
+            ContextExecuting: Code runs or is queued.
+            ContextFailed: It has no interpreter.
+            Unanswered: There is no answer.
+            ContextUnreachable: The interpreter does not answer.
+        """
+        while self._question is not None:
+            await asyncio.wait([self._question])
+        self.check_usable()
+        if self.busy is not None or self._interpreter is None:
+            raise ContextExecuting(
+                f"context {self.id} is not idle; ask when it is",
+                context_id=self.id,
+                **({"execution_id": self.busy.id} if self.busy is not None else {}),
+            )
+        # Goes on when its caller has gone: the interpreter works on it all the same.
+        task = asyncio.create_task(self._interpreter.ask(question, timeout_s))
+        self._question = task
+        task.add_done_callback(self._on_answered)
+        try:
+            return await asyncio.shield(task)
+        except UnansweredError as error:
+            raise Unanswered(f"no answer: {error}", context_id=self.id) from error
+        except (InterpreterError, TimeoutError) as error:
+            self.check_usable()
+            raise ContextUnreachable(
+                f"the interpreter of context {self.id} has not answered; retry", context_id=self.id
+            ) from error
+
+    def _on_answered(self, question: asyncio.Task[Any]) -> None:
+        question.cancelled() or question.exception()  # for those who wait, and nobody may
+        self._question = None
+        self._start_next()
 
     def _pass_on_late(self, execution: Execution) -> None:
         if self._late_gap.events:

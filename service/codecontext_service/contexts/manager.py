@@ -27,6 +27,7 @@ from codecontext_service.domain.errors import (
 )
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.domain.limits import NO_LIMITS, Limits
+from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, RunRequest, StopCause
 from codecontext_service.executions.store import ExecutionStore
 from codecontext_service.runtimes.base import Runtime
@@ -36,9 +37,13 @@ from .context import Context, ContextLimits, ContextOptions, State
 from .deletion import Deletion
 from .expiry import Expiries
 from .graves import Graves
+from .idempotency import FirstAnswers
 from .provision import provide
 
 logger = logging.getLogger(__name__)
+
+_ANSWER_S = 5.0
+"""How long an interpreter may work on a question at most."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class ContextManager:
         """
         self.config = config
         self.executions = ExecutionStore(config)
+        self.answers = FirstAnswers(config)
         self.phase = "starting"
         """`starting`, `serving` or `draining`."""
         self._ids = ids
@@ -181,7 +187,11 @@ class ContextManager:
             raise
         logger.info(
             "context created",
-            extra={"context_id": context.id, "runtime": request.runtime.config.name},
+            extra={
+                "context_id": context.id,
+                "runtime": request.runtime.config.name,
+                "pid": context.pid,
+            },
         )
         return context
 
@@ -260,6 +270,28 @@ class ContextManager:
             )
         context.send_input(execution, sequence, text, end_of_file=end_of_file)
 
+    async def ask(
+        self, context_id: str, question: Question[AnswerT], deadline_s: float | None
+    ) -> AnswerT:
+        """Asks an idle context about its names, without changing its state.
+
+        Args:
+            context_id: Which.
+            question: What is asked.
+            deadline_s: How long the caller can wait at most, in seconds.
+
+        Raises:
+            NotFound: There is no such context, or it is being deleted.
+            ContextExecuting: Code runs in it or is queued.
+            ContextFailed: It has lost its state.
+            Unanswered: There is no answer.
+            ContextUnreachable: It does not answer.
+        """
+        self._check_open()
+        context = self.get(context_id)
+        await self._settled(context)
+        return await context.ask(question, min(_ANSWER_S, deadline_s or _ANSWER_S))
+
     async def restart(self, context_id: str) -> Context:
         """Gives a context a fresh interpreter.
 
@@ -293,7 +325,7 @@ class ContextManager:
             except Exception as error:
                 context.fail(f"a restart failed: {error}")
                 raise
-        logger.info("context restarted", extra={"context_id": context.id})
+        logger.info("context restarted", extra={"context_id": context.id, "pid": context.pid})
         return context
 
     # Deleting
@@ -341,6 +373,15 @@ class ContextManager:
             raise self._unreachable(context)
         if not began_it and not self._graves.claim_ok(context_id):
             raise self._not_found(context_id)
+
+    def owe_ok(self, context_id: str) -> None:
+        """Takes note that a caller of a delete under way was not told of its end: the next one will be."""
+        if deletion := self._deletions.get(context_id):
+            deletion.owes_ok = True
+
+    def claim_ok(self, context_id: str) -> bool:
+        """Returns whether a delete that has ended owes an OK, which is given with this."""
+        return self._graves.claim_ok(context_id)
 
     async def _settled(self, context: Context) -> None:
         """Waits for a start or restart that is under way."""

@@ -52,6 +52,8 @@ def _environment(context: Context) -> dict[str, str]:
     extra = {
         "HOME": str(context.sandbox.workspace),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        # By default each context's first figure would bring 5 MB of JavaScript.
+        "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
     }
     return base | extra | dict(context.options.env)
 

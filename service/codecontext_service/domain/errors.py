@@ -62,6 +62,13 @@ class RequestIdReused(InvalidArgument):
 
     reason = "REQUEST_ID_REUSED"
 
+    def __init__(self, request_id: str) -> None:
+        """Makes the error."""
+        super().__init__(
+            FieldViolation("request_id", "came before with other arguments: use a new one")
+        )
+        self.metadata = {"request_id": request_id}
+
 
 class NotFound(ServiceError):
     """There is no such thing."""
@@ -107,6 +114,12 @@ class ContextFailed(FailedPrecondition):
     """The context's interpreter is gone."""
 
     reason = "CONTEXT_FAILED"
+
+
+class Unanswered(FailedPrecondition):
+    """A question about the context's names has no answer."""
+
+    reason = "INTROSPECTION_FAILED"
 
 
 class InputNotRequested(FailedPrecondition):

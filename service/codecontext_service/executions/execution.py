@@ -94,6 +94,8 @@ class Execution:
         self._on_abandoned = on_abandoned
         self._callers = 0
         self._grace: asyncio.TimerHandle | None = None
+        self._kept: Reader | None = None
+        """The place of the last caller that went, which a caller that comes back goes on from."""
         self._bytes = 0
         self._events = 0
         self._dropped = {
@@ -146,27 +148,45 @@ class Execution:
         self.end_time = time.time()
         self.done_at = asyncio.get_running_loop().time()
         self.input_requests = {}
-        if self._grace is not None:
-            self._grace.cancel()
         self.journal.append(completed)
+        self._end_grace()
         self.done.set_result(completed)
 
     # Callers
 
     def attach(self) -> None:
-        """Takes note of a caller for whom it runs."""
+        """Takes note of a caller for whom it runs. Its reader, if it has one, must be there already."""
         self._callers += 1
+        self._end_grace()
+
+    def detach(self, reader: Reader | None = None) -> None:
+        """Takes note that a caller has gone; without callers it is stopped, unless it asked otherwise.
+
+        Args:
+            reader: The caller's, which is closed. While the run waits for a caller to come back, it
+                waits for this reader as well: what the caller has not got is kept, and as much of
+                what it may not have got as fits.
+        """
+        self._callers -= 1
+        last = not (self._callers or self.completed is not None or self.request.detach)
+        if last:
+            loop = asyncio.get_running_loop()
+            self._grace = loop.call_later(self.request.reattach_grace_s, self._abandon)
+            self._kept, reader = reader, None
+        if reader is not None:
+            reader.close()
+
+    def _end_grace(self) -> None:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
-    def detach(self) -> None:
-        """Takes note that a caller has gone; without callers it is stopped, unless it asked otherwise."""
-        self._callers -= 1
-        if self._callers or self.completed is not None or self.request.detach:
-            return
-        loop = asyncio.get_running_loop()
-        self._grace = loop.call_later(self.request.reattach_grace_s, self._on_abandoned, self)
+    def _abandon(self) -> None:
+        self._end_grace()
+        self._on_abandoned(self)
 
     def reader(self, after_sequence: int = 0, *, attached: bool) -> Reader:
         """Makes a reader of the journal, which must be closed."""

@@ -40,6 +40,10 @@ class Gathered:
     _gaps: list[Gap] = field(default_factory=list)
     _cut: Gap = field(default_factory=lambda: Gap(0, 0, GapReason.MESSAGE_SIZE))
     _size: int = 0
+    _sizes: list[int] = field(default_factory=list)
+    """What each result counts, in bytes."""
+    _displays: dict[str, list[int]] = field(default_factory=dict)
+    """The places of the results of each `display_id`."""
     _continued: list[Display] = field(default_factory=list)
 
     @property
@@ -75,6 +79,25 @@ class Gathered:
                 self.completed = event
 
     def _add_display(self, display: Display) -> None:
+        """Adds a result; an update takes the place of all earlier results of its `display_id`."""
+        earlier = self._displays.setdefault(display.display_id, []) if display.display_id else []
+        places = list(earlier) if display.update else []
+        for place in places:
+            self._size -= self._sizes[place]
+            self._sizes[place] = 0
+        for place in places or [len(self.results)]:
+            before = self._size
+            shown = self._fit(display)
+            if place < len(self.results):
+                main = self.results[place].is_main_result
+                self.results[place] = replace(shown, is_main_result=main)
+                self._sizes[place] = self._size - before
+            elif shown.parts or not display.parts:
+                self.results.append(shown)
+                self._sizes.append(self._size - before)
+                earlier.append(place)
+
+    def _fit(self, display: Display) -> Display:
         parts = []
         beside = display.metadata_size + len(display.display_id) + _PART_COST
         for part in display.parts:
@@ -86,9 +109,10 @@ class Gathered:
             parts.append(part)
         if len(parts) < len(display.parts):
             self._cut.events += 1
-        if parts:
-            self._size += beside
-            self.results.append(replace(display, parts=parts, continued=False))
+        if not parts and self._size + beside > self.max_bytes:
+            return replace(display, parts=[], metadata={}, metadata_size=0, continued=False)
+        self._size += beside
+        return replace(display, parts=parts, continued=False)
 
     def _fit_error(self, error: Error) -> Error:
         """Cuts what no message could hold: the text and the traceback of an error have room of their own."""

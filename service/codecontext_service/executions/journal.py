@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import deque
@@ -114,8 +115,7 @@ class Journal:
         self._readers: set[Reader] = set()
         self.last_sequence = 0
         self.closed = False
-        self.sinks: list[Callable[[Event, int], None]] = []
-        """Functions that take each event with its sequence, as it comes."""
+        self._sinks: list[Callable[[Event, int], None]] = []
 
     @property
     def bytes(self) -> int:
@@ -126,6 +126,15 @@ class Journal:
     def entries(self) -> Iterator[Entry]:
         """What it holds."""
         return iter(self._entries)
+
+    @contextlib.contextmanager
+    def passing_on(self, sink: Callable[[Event, int], None]) -> Iterator[None]:
+        """Calls a function with each event and its sequence, as it comes."""
+        self._sinks.append(sink)
+        try:
+            yield
+        finally:
+            self._sinks.remove(sink)
 
     def append(self, event: Event, *, late: bool = False) -> None:
         """Adds an event; `Completed` closes the journal."""
@@ -161,7 +170,7 @@ class Journal:
                 Entry(self.last_sequence, time.time_ns(), event, late, size, self._offset)
             )
             self._offset += size
-        for sink in self.sinks:
+        for sink in self._sinks:
             sink(event, self.last_sequence)
 
     def _trim(self) -> None:

@@ -64,6 +64,12 @@ class Process:
         """Done once it has ended, and it is known how, or that nobody will tell."""
         self._loop.add_reader(pidfd, self._on_exit)
 
+    @property
+    def own_pid(self) -> int:
+        """Its pid as this server sees it: 0 when it has ended, and -1 if it can't be seen from here."""
+        with open(f"/proc/self/fdinfo/{self._pidfd}") as lines:
+            return next((int(line[4:]) for line in lines if line.startswith("Pid:")), -1)
+
     def kill(self) -> None:
         """Kills it, if it lives."""
         if self._pidfd >= 0:

@@ -10,6 +10,7 @@ from typing import Protocol
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.events import Event
 from codecontext_service.domain.limits import Limits
+from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.processes.cells import Home
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.processes.process import ProcessExit
@@ -55,6 +56,10 @@ class WorkingDirectoryError(InterpreterError):
     """The interpreter can't work in the directory; the text says why."""
 
 
+class UnansweredError(Exception):
+    """The interpreter lives, and has no answer to a question; the text says why."""
+
+
 class Interpreter(Protocol):
     """A live interpreter of any language."""
 
@@ -67,6 +72,10 @@ class Interpreter(Protocol):
     @property
     def alive(self) -> bool:
         """Whether it has not ended yet."""
+
+    @property
+    def pid(self) -> int:
+        """Its pid as this server sees it; 0 or less if it has none."""
 
     @property
     def interrupts_pending(self) -> bool:
@@ -87,6 +96,19 @@ class Interpreter(Protocol):
 
     def reply_input(self, number: int, text: str, *, end_of_file: bool) -> None:
         """Answers a request for input."""
+
+    async def ask(self, question: Question[AnswerT], timeout_s: float) -> AnswerT:
+        """Asks about its names, between runs; the state stays as it is.
+
+        Args:
+            question: What is asked.
+            timeout_s: How long it may work on the answer, in seconds.
+
+        Raises:
+            UnansweredError: There is no answer: it took too long, or the code's own methods failed.
+            TimeoutError: The interpreter does not answer at all.
+            InterpreterError: It has ended.
+        """
 
     def interrupt(self) -> None:
         """Asks the run to stop."""

@@ -14,11 +14,13 @@ from codecontext_service.domain.events import (
     InputRequested,
     MimePart,
 )
+from codecontext_service.domain.questions import Completions, Description
 from codecontext_service.workers import channel
 from codecontext_service.workers.channel import ProtocolError
 
-from .base import Finished
+from .base import Finished, UnansweredError
 
+_MAX_CURSOR = (1 << 31) - 1
 _KINDS = ("result", "display", "update")
 
 
@@ -114,3 +116,42 @@ def decode_finished(content: bytes) -> Finished:
         cpu_time_s=_number(message, "cpu"),
         peak_memory_bytes=int(_number(message, "peak")),
     )
+
+
+def decode_answer(content: bytes) -> tuple[int, Completions | Description | UnansweredError]:
+    """Decodes the answer to a question.
+
+    Returns:
+        The number of the question, and its answer or why there is none.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    message = channel.from_json(content)
+    number = int(_number(message, "number"))
+    if "failure" in message:
+        return number, UnansweredError(_text(message, "failure", channel.MAX_NAME))
+    if "data" in message:
+        data = message["data"]
+        if not isinstance(data, dict) or len(data) > channel.MAX_PARTS:
+            raise ProtocolError("a description that is none")
+        parts = [
+            MimePart(
+                _text({"mime": mime}, "mime", channel.MAX_MIME_TYPE),
+                text=_text(data, mime, channel.MAX_ANSWER_TEXT),
+            )
+            for mime in data
+        ]
+        if sum(part.size for part in parts) > channel.MAX_ANSWER_BYTES:
+            raise ProtocolError("a description that is too large")
+        return number, Description(parts)
+    matches = message.get("matches")
+    if not isinstance(matches, list) or len(matches) > channel.MAX_MATCHES:
+        raise ProtocolError("matches that are no list, or too many")
+    texts = [_text({"match": match}, "match", channel.MAX_ANSWER_TEXT) for match in matches]
+    if sum(map(len, texts)) > channel.MAX_ANSWER_TEXT:
+        raise ProtocolError("matches that are too large")
+    start, end = (int(_number(message, name)) for name in ("cursor_start", "cursor_end"))
+    if max(start, end) > _MAX_CURSOR:
+        raise ProtocolError("a cursor that is outside of any code")
+    return number, Completions(texts, start, end)

@@ -10,24 +10,40 @@ import os
 import termios
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from codecontext_service.domain.events import Event, Stream
 from codecontext_service.domain.limits import Limits
+from codecontext_service.domain.questions import AnswerT, Inspection, Question
 from codecontext_service.processes.keeper import CellKeeper, Usage
 from codecontext_service.processes.process import ProcessExit
 from codecontext_service.processes.zygote import Forked
 from codecontext_service.workers import channel
 from codecontext_service.workers.channel import Assembler, ProtocolError
 
-from .base import Finished, InterpreterError, Listener, WorkingDirectoryError
-from .decoding import decode_event, decode_finished
+from .base import (
+    Finished,
+    InterpreterError,
+    Listener,
+    UnansweredError,
+    WorkingDirectoryError,
+)
+from .decoding import decode_answer, decode_event, decode_finished
 
 _BATCH = 64
 """How many packets are read before others get their turn."""
 
 _PIPE_CHUNK = 64 * 1024
+_TEXT = (channel.STDOUT + channel.WHOLE, channel.STDERR + channel.WHOLE)
+_MAX_TEXT = channel.MAX_CONTENT + 2
 _MAX_MESSAGE = 256 << 20
+_TEXT_WAIT_S = 0.005
+"""How long text waits for more of it, after text that has just become an event. The first never waits."""
+
+_ANSWER_GRACE_S = 2.0
+"""How long an answer may take beyond the time that the interpreter was given for it."""
+
 _STATUS_WAIT_S = 1.0
 """How long the end of the channel may be ahead of the news that the interpreter has ended."""
 
@@ -67,10 +83,14 @@ class ChannelInterpreter:
         self._text_size = 0
         self._text_is_stderr = False
         self._group = 0
+        self._text_time = 0.0
+        self._text_timer: asyncio.TimerHandle | None = None
         self._begun = False
         self._interrupt_wanted = False
         self._failure: str | None = None
         self._configured: asyncio.Future[dict[str, str]] | None = None
+        self._answers: dict[int, tuple[type, asyncio.Future[Any]]] = {}
+        self._questions = 0
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done once it waits for orders; failed if it ended before."""
         self.listener: Listener = _NoListener()
@@ -90,6 +110,11 @@ class ChannelInterpreter:
     def alive(self) -> bool:
         """Whether it has not ended yet."""
         return not self._ended
+
+    @property
+    def pid(self) -> int:
+        """Its pid as this server sees it; 0 or less if it has none."""
+        return self._process.own_pid
 
     @property
     def interrupts_pending(self) -> bool:
@@ -135,6 +160,37 @@ class ChannelInterpreter:
         self._send(
             channel.INPUT_REPLY, {"number": number, "text": text, "end_of_file": end_of_file}
         )
+
+    async def ask(self, question: Question[AnswerT], timeout_s: float) -> AnswerT:
+        """Asks about its names, between runs; the state stays as it is.
+
+        Args:
+            question: What is asked.
+            timeout_s: How long it may work on the answer, in seconds.
+
+        Raises:
+            UnansweredError: There is no answer: it took too long, or the code's own methods failed.
+            TimeoutError: The interpreter does not answer at all.
+            InterpreterError: It has ended.
+        """
+        self._questions += 1
+        number = self._questions
+        answer: asyncio.Future[AnswerT] = self._loop.create_future()
+        self._answers[number] = (question.answer_type, answer)
+        message: dict[str, object] = {
+            "number": number,
+            "inspect": isinstance(question, Inspection),
+            "timeout": timeout_s,
+            **asdict(question),
+        }
+        try:
+            self._send(channel.ASK, message)
+            if self._ended:
+                raise InterpreterError("the interpreter has ended")
+            async with asyncio.timeout(timeout_s + _ANSWER_GRACE_S):
+                return await answer
+        finally:
+            del self._answers[number]
 
     def interrupt(self) -> None:
         """Asks the run to stop."""
@@ -195,6 +251,8 @@ class ChannelInterpreter:
         if self._ending is not None:
             self._ending.cancel()
         self._stop_reading()
+        if self._text_timer is not None:
+            self._text_timer.cancel()
         self._loop.remove_writer(self._channel)
         self._channel.close()
         for fd in self._pipes:
@@ -247,9 +305,17 @@ class ChannelInterpreter:
             self._fail(f"the interpreter's control channel was corrupted: {error}")
         except OSError:
             self._on_channel_closed()
-        self._flush_text()
+        if self._text and self._text_timer is None:
+            due = self._text_time + _TEXT_WAIT_S
+            if self._loop.time() >= due:
+                self._flush_text()
+            else:  # an event for each line would cost far more than the line
+                self._text_timer = self._loop.call_at(due, self._flush_text)
 
     def _take(self, packet: bytes) -> None:
+        if packet.startswith(_TEXT) and len(packet) <= _MAX_TEXT:  # by far the most frequent ones
+            self._add_text(packet.startswith(channel.STDERR), packet[2:])
+            return
         message = self._assembler.add(packet)
         if message is None:
             return
@@ -274,9 +340,23 @@ class ChannelInterpreter:
         elif kind == channel.CONFIGURED:
             if self._configured is not None and not self._configured.done():
                 self._configured.set_result(channel.from_json(content))
+        elif kind == channel.ANSWER:
+            self._on_answer(content)
         else:
             for event in decode_event(kind, content):
                 self.listener.on_event(event)
+
+    def _on_answer(self, content: bytes) -> None:
+        number, answer = decode_answer(content)
+        answer_type, waiting = self._answers.get(number, (object, None))
+        if waiting is None or waiting.done():
+            return  # nobody waits for it any more
+        if isinstance(answer, UnansweredError):
+            waiting.set_exception(answer)
+        elif isinstance(answer, answer_type):
+            waiting.set_result(answer)
+        else:
+            raise ProtocolError("an answer to another question")
 
     def _add_text(self, stderr: bool, content: bytes) -> None:
         if stderr != self._text_is_stderr or self._text_size + len(content) > _PIPE_CHUNK:
@@ -286,7 +366,11 @@ class ChannelInterpreter:
         self._text_size += len(content)
 
     def _flush_text(self) -> None:
+        if self._text_timer is not None:
+            self._text_timer.cancel()
+            self._text_timer = None
         if self._text:
+            self._text_time = self._loop.time()
             data = self._text[0] if len(self._text) == 1 else b"".join(self._text)
             self._text, self._text_size = [], 0
             self.listener.on_event(Stream(self._text_is_stderr, data))
@@ -297,6 +381,7 @@ class ChannelInterpreter:
         except BlockingIOError:
             return
         if data:
+            self._flush_text()
             self.listener.on_event(Stream(self._pipes[fd], data))
         else:  # every process has closed it
             self._loop.remove_reader(fd)
@@ -358,7 +443,8 @@ class ChannelInterpreter:
         self._ended = True
         self._stop_reading()
         error = InterpreterError(self._failure or str(ended.result()))
-        for future in (self.ready, self._configured):
+        answers = (answer for _, answer in self._answers.values())
+        for future in (self.ready, self._configured, *answers):
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # nobody may be waiting for it

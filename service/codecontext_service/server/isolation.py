@@ -22,7 +22,9 @@ from codecontext_service.workers.tiers import (
 )
 
 _PROBE_TIMEOUT_S = 60
-_ENVIRONMENT_PATHS = "import json, site, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]))"
+_ENVIRONMENT_PATHS = (
+    "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]))"
+)
 
 _NONE = (DESCENDANTS_DIE, DIES_WITH_SERVER, MEMORY_LIMIT_SOFT)
 _BARE = (*_NONE, NO_FOREIGN_PROCESSES, NO_FOREIGN_SIGNALS)

@@ -6,8 +6,8 @@ not. A packet is a type (one byte), a flag (one byte) and content of at most `MA
 message that is larger goes as several packets, whose contents begin with the same number (four
 bytes), so that messages of several threads may mix.
 
-From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, all JSON.
-From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, all
+From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `ASK`, all JSON.
+From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, `ANSWER`, all
 JSON; `BEGUN`, empty, when an interrupt would find
 the run; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
 """
@@ -37,11 +37,20 @@ MAX_PARTS, MAX_MIME_TYPE = 100, 256
 MAX_METADATA, MAX_METADATA_DEPTH = 64 * 1024, 20
 """The most bytes of a display's metadata as JSON, and how deep its values may be nested."""
 
+MAX_INTEGER = 1 << 53
+"""The largest integer in a display's metadata, whose numbers are doubles."""
+
+MAX_MATCHES, MAX_ANSWER_TEXT = 10_000, 512 * 1024
+"""The most matches of a completion, and the most characters of them all, or of one description."""
+
+MAX_ANSWER_BYTES = 2 << 20
+"""The most bytes that all descriptions of a name may have together."""
+
 WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
 
-CONFIGURE, EXECUTE, INPUT_REPLY = b"c", b"x", b"i"
+CONFIGURE, EXECUTE, INPUT_REPLY, ASK = b"c", b"x", b"i", b"a"
 READY, CONFIGURED, FINISHED, ERROR = b"R", b"C", b"F", b"E"
-INPUT_REQUEST, CLEAR = b"I", b"L"
+INPUT_REQUEST, CLEAR, ANSWER = b"I", b"L", b"A"
 BEGUN, STDOUT, STDERR, DISPLAY = b"B", b"O", b"T", b"D"
 
 
@@ -147,7 +156,8 @@ def metadata_size(metadata: dict[str, Any]) -> int:
     """Returns the size of a display's metadata, in bytes as JSON.
 
     Raises:
-        ValueError: It is too large, nested too deeply, or no valid Unicode.
+        ValueError: It is too large, nested too deeply, no valid Unicode, or has a number that is no
+            finite double.
     """
     if not metadata:
         return 0
@@ -159,9 +169,11 @@ def metadata_size(metadata: dict[str, Any]) -> int:
             if isinstance(each, dict | list)
             for value in (each.values() if isinstance(each, dict) else each)
         ]
+        if any(isinstance(value, int) and abs(value) > MAX_INTEGER for value in level):
+            raise ValueError("metadata with an integer that is too large")
     if level:
         raise ValueError("metadata that is nested too deeply")
-    size = len(json.dumps(metadata, ensure_ascii=False).encode())
+    size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
     if size > MAX_METADATA:
         raise ValueError("metadata that is too large")
     return size
@@ -236,19 +248,24 @@ class Channel:
                 self._socket.send(kind + ABANDONED + number)
             raise
 
-    def stream(self, kind: bytes) -> Callable[[bytes], None]:
+    def stream(self, kind: bytes, on_closed: Callable[[], None]) -> Callable[[bytes], None]:
         """Returns a function that sends raw bytes as messages of one type, at the least cost.
 
-        The function raises OSError when the channel is closed.
+        Args:
+            kind: Their type.
+            on_closed: Is called where the channel is closed.
         """
         send, prefix = self._socket.send, kind + WHOLE
 
         def send_stream(content: bytes) -> None:
-            if len(content) <= MAX_CONTENT:
-                send(prefix + content)
-            else:
-                for at in range(0, len(content), MAX_CONTENT):
-                    send(prefix + content[at : at + MAX_CONTENT])
+            try:
+                if len(content) <= MAX_CONTENT:
+                    send(prefix + content)
+                else:
+                    for at in range(0, len(content), MAX_CONTENT):
+                        send(prefix + content[at : at + MAX_CONTENT])
+            except OSError:
+                on_closed()
 
         return send_stream
 

@@ -15,13 +15,15 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from IPython.core.error import StdinNotImplementedError
 
 from codecontext_service.workers import syscalls
 from codecontext_service.workers.channel import (
+    ANSWER,
+    ASK,
     BEGUN,
     CONFIGURE,
     CONFIGURED,
@@ -38,6 +40,8 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
+from . import charts, introspection
+from .printing import print_line
 from .shell import Shell
 from .streams import ERRORS, OutputStream, clean, clean_lines
 
@@ -71,6 +75,7 @@ class Interpreter:
                 self.missing.append(name)
         if "matplotlib.pyplot" in sys.modules:
             self._shell.enable_matplotlib("inline")
+            charts.load()
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -85,13 +90,14 @@ class Interpreter:
         """Takes runs until the server is gone; in the process that was forked for this context."""
         self._channel = self._shell.output.channel = channel
         self._pid = os.getpid()
-        self._stdout = OutputStream(_or_exit(channel.stream(STDOUT)), 1, "<stdout>")
-        self._stderr = OutputStream(_or_exit(channel.stream(STDERR)), 2, "<stderr>")
+        self._stdout = OutputStream(channel.stream(STDOUT, _exit), 1, "<stdout>")
+        self._stderr = OutputStream(channel.stream(STDERR, _exit), 2, "<stderr>")
         sys.stdout, sys.stderr = self._stdout, self._stderr
         sys.__stdout__, sys.__stderr__ = self._stdout, self._stderr  # type: ignore[misc,assignment]
         stdin = open(0, encoding="utf-8", errors=ERRORS)  # noqa: SIM115  # for ever
         sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
         builtins.input = self._input
+        builtins.print = print_line
         getpass.getpass = self._getpass
         signal.signal(signal.SIGINT, self._shell.interrupts.on_signal)
         os.system = _system
@@ -108,6 +114,9 @@ class Interpreter:
                     self._execute(message)
                 elif kind == CONFIGURE:
                     self._configure(message)
+                elif kind == ASK:
+                    answer = introspection.answer(self._shell, message)
+                    channel.send(ANSWER, to_json({"number": message["number"], **answer}))
         except (EOFError, OSError):
             os._exit(0)
 
@@ -158,6 +167,7 @@ class Interpreter:
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         self._channel.send(FINISHED, to_json(finished))
+        self._shell.past_runs.end_of(message["execution_count"], message["code"])
 
     def _run_cell(self, code: str) -> BaseException | None:
         try:
@@ -221,16 +231,9 @@ class Interpreter:
         return text
 
 
-def _or_exit(send: Callable[[bytes], None]) -> Callable[[bytes], None]:
+def _exit() -> NoReturn:
     """Ends the process where its channel is gone: nobody can hear it any more."""
-
-    def send_or_exit(content: bytes) -> None:
-        try:
-            send(content)
-        except OSError:
-            os._exit(1)
-
-    return send_or_exit
+    os._exit(1)
 
 
 @functools.wraps(os.system)

@@ -15,12 +15,11 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from IPython.core.async_helpers import get_asyncio_loop
-from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
-from IPython.core.formatters import DisplayFormatter
+from IPython.core.formatters import BaseFormatter, DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Type
+from traitlets import Type, Unicode
 from traitlets.config import Config
 
 from codecontext_service.workers.channel import (
@@ -32,8 +31,10 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
+from . import charts
 from .bundles import encode_bundle
 from .interrupts import Interrupts
+from .past_runs import Compiler, PastRuns
 from .streams import clean
 
 
@@ -44,6 +45,8 @@ class _Output:
 
     def display(self, kind: str, data: dict[str, Any], metadata: Any, display_id: str = "") -> None:
         if self.channel is not None:
+            if (chart := charts.describe_bundle(data)) is not None:
+                data = {**data, charts.CHART: chart}
             header, parts = encode_bundle(data, metadata)
             header |= {"kind": kind, "display_id": clean(display_id, MAX_NAME)}
             self.channel.send(DISPLAY, pack_display(header, parts))
@@ -89,6 +92,20 @@ class _Displayhook(DisplayHook):  # type: ignore[misc]
         pass
 
 
+class _ChartFormatter(BaseFormatter):  # type: ignore[misc]
+    """Describes figures, wherever they are displayed."""
+
+    format_type = Unicode(charts.CHART)
+
+    def __call__(self, thing: object) -> dict[str, Any] | None:
+        return charts.describe_figure(thing) if self.enabled else None
+
+
+def _as_a_bundle(figure: object) -> None:
+    """Has IPython show an object by its MIME bundle, although it would show itself."""
+    raise NotImplementedError
+
+
 class _Formatter(DisplayFormatter):  # type: ignore[misc]
     """Knows when it is at work: an exception in a representation is no error of the run."""
 
@@ -102,23 +119,12 @@ class _Formatter(DisplayFormatter):  # type: ignore[misc]
             self.working -= 1
 
 
-class _Compiler(CachingCompiler):  # type: ignore[misc]
-    """Knows under which file name the code of the present run was compiled."""
-
-    cell_name = ""
-
-    def get_code_name(self, *args: Any, **kwargs: Any) -> str:
-        name: str = super().get_code_name(*args, **kwargs)
-        self.cell_name = self.cell_name or name  # the first is the run's, others are nested in it
-        return name
-
-
 class Shell(InteractiveShell):  # type: ignore[misc]
     """IPython's shell for a context: no terminal, no history database, nothing printed."""
 
     display_pub_class = Type(_Publisher)
     displayhook_class = Type(_Displayhook)
-    compiler_class = Type(_Compiler)
+    compiler_class = Type(Compiler)
 
     def __init__(self, **options: Any) -> None:
         """Makes the shell, without a channel yet."""
@@ -129,13 +135,19 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.interrupts = Interrupts()
         self.shown_error: tuple[BaseException, list[str]] | None = None
         super().__init__(config=config, **options)
+        self.past_runs = PastRuns(self)
         self.loop_runner = self._run_coroutine
         # IPython's own remarks, for a person at a terminal.
         for remark in ("To exit: use", "Output cache limit"):
             warnings.filterwarnings("ignore", message=remark)
 
     def init_display_formatter(self) -> None:  # noqa: D102
-        self.display_formatter = _Formatter(parent=self)
+        self.display_formatter = formatter = _Formatter(parent=self)
+        formatter.register_formatter(_ChartFormatter(parent=formatter))
+        # Plotly's figures would show themselves, and refuse to where nbformat is missing.
+        formatter.ipython_display_formatter.for_type_by_name(
+            "plotly.basedatatypes", "BaseFigure", _as_a_bundle
+        )
         self.configurables.append(self.display_formatter)
 
     def enable_gui(self, gui: str | None = None) -> None:
