@@ -149,7 +149,10 @@ def show_refusal(what: str, error: CodeContextError) -> None:
 
 def main() -> None:
     """Shows the main job."""
-    with local_server() as target, CodeContextClient(target) as client:
+    with (
+        local_server("--read-only-paths", str(DATA)) as target,
+        CodeContextClient(target) as client,
+    ):
         info = client.get_server_info()
         python = info.runtimes[0]
         console.print(f"codecontext {info.version} on {target}, Python {python.version}\n")

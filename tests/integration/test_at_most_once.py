@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from support.processes import workspace_of
 from support.proxy import CuttableProxy
 from support.runs import until
 from support.servers import ServerProcess
@@ -32,7 +33,7 @@ def fresh() -> str:
 
 
 def marks(context: CodeContext) -> str:
-    file = Path(context.cwd) / "count"
+    file = workspace_of(context) / "count"
     return file.read_text() if file.exists() else ""
 
 

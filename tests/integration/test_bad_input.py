@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from support.processes import workspace_of
 from support.runs import LiveRun, queued
 from support.servers import ServerProcess
 from support.stubs import connected, refusal_of
@@ -325,7 +325,7 @@ def test_the_quota_of_queued_runs_is_named(small: ServerProcess) -> None:
             assert refusal.info is not None
             assert dict(refusal.info.metadata) == {"quota": "max_queued_executions", "limit": "2"}
             assert refusal.quotas == [context.id]
-            (Path(context.cwd) / "go").write_text("")
+            (workspace_of(context) / "go").write_text("")
             assert {run.outcome for run in (first, *waiting)} == {Outcome.SUCCEEDED}
         assert client.run_code("sorted(order)", context=context).text == "[0, 1]"
         client.delete_code_context(context)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.processes import Watch, inhabitants, processes_of
+from support.processes import Watch, has_folder, inhabitants, processes_of
 from support.runs import LiveRun, answer_of, queued, state_of, until
 from support.servers import ServerProcess
 from support.stubs import connected
@@ -188,7 +188,7 @@ def test_an_idle_context_expires(own_server: ServerProcess, own: CodeContextClie
         assert line["cause"] == "expired"
         assert watch.living() == []
     assert inhabitants(context) == []
-    assert not Path(context.cwd).parent.exists()
+    assert not has_folder(context)
     with pytest.raises(ContextDeletedError) as raised:
         own.delete_code_context(context)
     assert raised.value.metadata["cause"] == "expired"
@@ -399,7 +399,7 @@ def test_a_shared_sandbox_goes_with_its_last_context(client: CodeContextClient) 
     client.delete_code_context(second)
     assert client.run_code("open('file').read()", context=third).text == "'shared'"
     client.delete_code_context(third)
-    assert not Path(first.cwd).parent.exists()
+    assert not has_folder(first)
     with pytest.raises(SandboxNotFoundError):
         client.create_code_context(sandbox_id=first.sandbox_id)
 

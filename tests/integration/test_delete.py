@@ -11,9 +11,18 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.processes import Watch, inhabitants, interpreter_of, keeper_of, processes_of, stopped
+from support.processes import (
+    Watch,
+    has_folder,
+    inhabitants,
+    interpreter_of,
+    keeper_of,
+    processes_of,
+    stopped,
+    workspace_of,
+)
 from support.runs import LiveRun, answer_of, queued, state_of, until
-from support.servers import ServerProcess
+from support.servers import MODES, ServerProcess
 
 from codecontext import (
     CodeContext,
@@ -27,11 +36,6 @@ from codecontext import (
     InvalidContextIdError,
     Outcome,
 )
-
-MODES = [
-    pytest.param((), id="namespaces"),
-    pytest.param(("--no-pid-namespaces",), id="keepers"),
-]
 
 
 @pytest.fixture(scope="module", params=MODES)
@@ -62,9 +66,7 @@ def assert_gone(context: CodeContext, before: Watch) -> None:
     """Nothing of a context is there at this moment."""
     assert before.living() == []
     assert inhabitants(context) == []
-    folder = Path(context.cwd).parent
-    assert folder.name == context.sandbox_id
-    assert not folder.exists()
+    assert not has_folder(context)
 
 
 # The rows of the table
@@ -76,7 +78,7 @@ def test_an_idle_context_is_gone_with_the_answer(
     """OK means that the processes, the workspace and the list's entry are gone."""
     context = client.create_code_context()
     client.run_code("open('file', 'w').write('x')", context=context)
-    assert (Path(context.cwd) / "file").exists()
+    assert (workspace_of(context) / "file").exists()
     with Watch(processes_of(server, context)) as watch:
         client.delete_code_context(context)
         assert_gone(context, watch)
@@ -539,7 +541,7 @@ def test_a_workspace_of_any_kind_is_removed(client: CodeContextClient) -> None:
     )
     assert made.outcome is Outcome.SUCCEEDED, made.error
     client.delete_code_context(context)
-    assert not Path(context.cwd).parent.exists()
+    assert not has_folder(context)
     assert Path("/etc/passwd").exists()
 
 

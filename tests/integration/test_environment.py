@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support.processes import has_folder
 from support.servers import ServerProcess
 
 from codecontext import CodeContext, CodeContextClient, Outcome
@@ -99,7 +100,6 @@ def test_nothing_of_the_servers_environment_is_seen(tmp_path: Path) -> None:
 def test_the_working_directory_is_the_sandboxs_own(client: CodeContextClient) -> None:
     """Without a `cwd` code works in a fresh, empty workspace that no other context shares."""
     one, two = client.create_code_context(), client.create_code_context()
-    assert one.cwd != two.cwd
     listing = "import os; print(os.getcwd(), os.listdir())"
     assert client.run_code(listing, context=one).stdout == f"{one.cwd} []\n"
     client.run_code("open('mine', 'w').close(); os.mkdir('d'); os.chdir('d')", context=one)
@@ -107,7 +107,7 @@ def test_the_working_directory_is_the_sandboxs_own(client: CodeContextClient) ->
     assert client.run_code(listing, context=two).stdout == f"{two.cwd} []\n"
     for each in (one, two):
         client.delete_code_context(each)
-        assert not Path(each.cwd).exists()
+        assert not has_folder(each)
 
 
 def test_modules_of_the_working_directory_can_be_imported(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from support.processes import Watch, processes_of
+from support.processes import Watch, processes_of, workspace_of
 from support.runs import LiveRun, queued
 from support.servers import ServerProcess
 
@@ -77,7 +76,7 @@ def test_a_crash_between_runs_is_told(client: CodeContextClient, context: CodeCo
     client.run_code(code, context=context)
     with LiveRun(client, context, "print('begun'); threading.Event().wait()") as run:
         run.begun()
-        (Path(context.cwd) / "go").write_text("")
+        (workspace_of(context) / "go").write_text("")
         assert run.outcome is Outcome.CRASHED
     assert "status 5" in (client.get_code_context(context).failure or "")
 
@@ -87,7 +86,7 @@ def test_what_waits_behind_a_crash_never_starts(
 ) -> None:
     """Runs that wait behind one that crashes end as NOT_STARTED; behind one that raises they go on."""
     client.run_code("import os; os.mkfifo('go')", context=context)
-    go = Path(context.cwd) / "go"
+    go = workspace_of(context) / "go"
     for last, expected in (("1/0", Outcome.SUCCEEDED), ("os._exit(3)", Outcome.NOT_STARTED)):
         wait = f"print('begun'); open('go').read(); {last}"
         with LiveRun(client, context, wait) as first:

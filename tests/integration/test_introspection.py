@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 import pytest
-from support.processes import interpreter_of
+from support.processes import interpreter_of, workspace_of
 from support.runs import LiveRun, answer_of, queued, until
 from support.servers import ServerProcess
 from support.stubs import refusal_of
@@ -216,7 +215,7 @@ def test_a_run_waits_for_the_answer_and_goes_first(
 ) -> None:
     """A run that comes while a question is answered begins after it, and before other questions."""
     client.run_code(SLOW, context=context)
-    folder = Path(context.cwd)
+    folder = workspace_of(context)
     answer = ask(context, "slow.")
     (folder / "asked").read_text()
     second = ask(context, "slow.")
@@ -236,7 +235,7 @@ def test_a_run_that_waits_for_an_answer_can_be_taken_back(
 ) -> None:
     """A run that waits for an answer is taken back when its caller goes, and the answer comes all the same."""
     client.run_code(SLOW, context=context)
-    folder = Path(context.cwd)
+    folder = workspace_of(context)
     answer = ask(context, "slow.")
     (folder / "asked").read_text()
     with LiveRun(client, context):
@@ -258,7 +257,7 @@ def test_a_question_in_a_context_that_ends(
     """A delete, a restart or a crash meanwhile is not held up, and the question's answer says what happened."""
     client.run_code(SLOW, context=context)
     answer = ask(context, "slow.")
-    (Path(context.cwd) / "asked").read_text()
+    (workspace_of(context) / "asked").read_text()
     if end == "delete":
         client.delete_code_context(context)
     elif end == "restart":

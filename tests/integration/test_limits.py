@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.processes import Watch, inhabitants, processes_of
 from support.runs import state_of, until
-from support.servers import ServerProcess, serve_command
+from support.servers import MODES, ServerProcess, serve_command
 
 from codecontext import (
     CodeContext,
@@ -25,7 +25,6 @@ from codecontext import (
 MIB = 1 << 20
 
 GROW = "kept = []\nwhile True: kept.append(bytearray(b'x') * (1 << 20))"
-MODES = [pytest.param((), id="namespaces"), pytest.param(("--no-pid-namespaces",), id="keepers")]
 
 
 @pytest.fixture(scope="module", params=MODES)

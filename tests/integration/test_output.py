@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-from support.processes import interpreter_of
+from support.processes import interpreter_of, workspace_of
 from support.runs import LiveRun, until
 from support.servers import ServerProcess
 from support.stubs import connected, kinds
@@ -139,7 +138,7 @@ def test_a_file_like_stdout(client: CodeContextClient, context: CodeContext) -> 
 
 def test_shell_output_is_live(client: CodeContextClient, context: CodeContext) -> None:
     """What a shell command or a child process writes arrives while it goes on."""
-    folder = Path(context.cwd)
+    folder = workspace_of(context)
     client.run_code("import os, subprocess; os.mkfifo('go')", context=context)
     for code in (
         "!echo 1; cat go; echo 2",
@@ -160,7 +159,7 @@ def test_shell_output_is_live(client: CodeContextClient, context: CodeContext) -
 def test_displays_are_live(client: CodeContextClient, context: CodeContext) -> None:
     """A display arrives while the code goes on."""
     client.run_code("import os; os.mkfifo('go')", context=context)
-    go = Path(context.cwd) / "go"
+    go = workspace_of(context) / "go"
     execution = client.run_code(
         "display('first')\nopen('go').read()",
         context=context,
@@ -193,8 +192,8 @@ def test_what_comes_between_runs_is_late(
         "threading.Thread(target=wait).start()"
     ).replace("WRITE", writer)
     client.run_code(code, context=context)
-    (Path(context.cwd) / "go").write_text("")
-    (Path(context.cwd) / "gone").read_text()  # it has been written by now
+    (workspace_of(context) / "go").write_text("")
+    (workspace_of(context) / "gone").read_text()  # it has been written by now
     events = list(client.run_code_stream("print('now')", context=context))
     late = [event for event in events if event.late]
     assert len(late) == 1
@@ -221,7 +220,7 @@ def test_a_slow_reader_slows_the_run_down(
     """200 MB for a reader that does not read wait in the interpreter: the server's memory stays flat,
     and in the end not a byte is missing."""
     process = psutil.Process(server.pid)
-    progress = Path(context.cwd) / "progress"
+    progress = workspace_of(context) / "progress"
     code = (
         "import sys\nfile = open('progress', 'wb', buffering=0)\n"
         "for number in range(200):\n    sys.stdout.write(f'{number:03}' * 333_333 + '\\n')\n"
@@ -329,7 +328,7 @@ def test_watchers_replay_and_follow(client: CodeContextClient, context: CodeCont
         assert (unfinished.outcome, unfinished.stdout) == (Outcome.UNSPECIFIED, "begun\n")
         watch = client.watch_execution(run.execution_id)
         first = next(watch)
-        (Path(context.cwd) / "go").write_text("")
+        (workspace_of(context) / "go").write_text("")
         live = [first, *watch]
         run.end()
     whole = [event.SerializeToString(deterministic=True) for event in run.events]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.processes import Watch, processes_of
+from support.processes import Watch, processes_of, workspace_of
 from support.proxy import CuttableProxy
 from support.runs import LiveRun, until
 from support.servers import ServerProcess
@@ -81,7 +81,7 @@ def test_output_is_live(client: CodeContextClient, context: CodeContext) -> None
 
     def on_stdout(text: str) -> None:
         seen.append(text)
-        (Path(context.cwd) / "go").write_text("")  # the code waits for this
+        (workspace_of(context) / "go").write_text("")  # the code waits for this
 
     execution = client.run_code(code, context=context, on_stdout=on_stdout)
     assert execution.outcome is Outcome.SUCCEEDED

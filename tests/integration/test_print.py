@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from support.processes import workspace_of
 
 from codecontext import CodeContext, CodeContextClient, Outcome
 
@@ -84,7 +83,7 @@ def test_nothing_is_lost_in_a_crash(
 def test_each_line_is_live(client: CodeContextClient, context: CodeContext) -> None:
     """A line arrives while the code goes on, also the one right after another, with nothing that follows it."""
     client.run_code("import os, sys; os.mkfifo('go')", context=context)
-    go = Path(context.cwd) / "go"
+    go = workspace_of(context) / "go"
     seen: list[str] = []
 
     def on_text(text: str) -> None:

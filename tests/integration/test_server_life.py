@@ -16,9 +16,17 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support.processes import Watch, inhabitants, interpreter_of, keeper_of, processes_of
+from support.processes import (
+    Watch,
+    has_folder,
+    inhabitants,
+    interpreter_of,
+    keeper_of,
+    processes_of,
+    workspace_of,
+)
 from support.runs import PATIENCE_S, LiveRun, answer_of, queued, state_of, until
-from support.servers import ServerProcess, serve_command
+from support.servers import MODES, ServerProcess, serve_command
 
 from codecontext import (
     CodeContext,
@@ -29,10 +37,6 @@ from codecontext import (
     ServerDrainingError,
 )
 
-MODES = [
-    pytest.param((), id="namespaces"),
-    pytest.param(("--no-pid-namespaces",), id="keepers"),
-]
 ASK = "print('begun', flush=True)\nprint('got', input())"
 DAEMONS = """
 import os, signal
@@ -218,8 +222,8 @@ def test_a_living_server_keeps_its_directory(state: Path) -> None:
         client.run_code("open('file', 'w').close()", context=context)
         with serving(state) as (_, other):
             other.create_code_context()
-            assert (Path(context.cwd) / "file").exists()
-        assert (Path(context.cwd) / "file").exists()
+            assert (workspace_of(context) / "file").exists()
+        assert (workspace_of(context) / "file").exists()
 
 
 def create_again(client: CodeContextClient) -> CodeContext:
@@ -497,7 +501,7 @@ def test_an_ordinary_user_has_it_all(home: Path, flags: tuple[str, ...]) -> None
             client.delete_code_context(context)
             assert watch.living() == []
         assert inhabitants(context) == []
-        assert not Path(context.cwd).parent.exists()
+        assert not has_folder(context)
         client.run_code(DAEMONS, context=other)
         with Watch(server.descendants()) as watch:
             server.process.kill()

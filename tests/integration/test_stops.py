@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
-from support.processes import interpreter_of
+from support.processes import interpreter_of, workspace_of
 from support.proxy import CuttableProxy
 from support.runs import LiveRun, queued, until
 from support.servers import ServerProcess
@@ -272,7 +271,7 @@ def test_a_detached_run_goes_on(
     execution_id = executing(client, context)
     stream.cancel()
     until(lambda: stream.code() is grpc.StatusCode.CANCELLED)
-    (Path(context.cwd) / "go").write_text("")
+    (workspace_of(context) / "go").write_text("")
     execution = ended(client, execution_id)
     assert (execution.outcome, execution.text) == (Outcome.SUCCEEDED, "'done'")
 
@@ -288,7 +287,7 @@ def test_a_queued_run_goes_with_its_caller(
         refusal = refusal_of(stub.RunCode, request, timeout=0.2)
         assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
         queued(client, context, 0)
-        (Path(context.cwd) / "go").write_text("")
+        (workspace_of(context) / "go").write_text("")
         assert first.outcome is Outcome.SUCCEEDED
     last = client.run_code("'ran' in dir()", context=context)
     assert (last.text, last.execution_count) == ("False", 3)

@@ -7,21 +7,14 @@ from pathlib import Path
 
 import pytest
 from support.processes import keeper_of, stopped
-from support.servers import ServerProcess
+from support.servers import MODES, ServerProcess
 
 from codecontext import CodeContext, CodeContextClient, ContextState
 from codecontext.resources import ResourceUsage
 
 MIB = 1 << 20
 
-pytestmark = pytest.mark.parametrize(
-    "own_server",
-    [
-        pytest.param((), id="namespaces"),
-        pytest.param(("--no-pid-namespaces",), id="keepers"),
-    ],
-    indirect=True,
-)
+pytestmark = pytest.mark.parametrize("own_server", MODES, indirect=True)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import psutil
 from codecontext import CodeContext
 
 from .runs import until
-from .servers import ServerProcess
+from .servers import ServerProcess, residence_of
 
 
 class Watch:
@@ -68,16 +68,37 @@ def _works_in(process: psutil.Process, name: str) -> bool:
 
 
 def inhabitants(context: CodeContext) -> list[psutil.Process]:
-    """All processes of the machine that work in the folder of a context's sandbox, gone or not."""
-    return [each for each in psutil.process_iter() if _works_in(each, context.sandbox_id)]
+    """All processes of the machine that live in a context's pid namespace, or work in its sandbox."""
+    residence = residence_of(context.id)
+    namespaces = {residence.namespace} if residence is not None else set()
+    namespaces -= {"", _namespace(psutil.Process())}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends at this moment
+            if _namespace(process) in namespaces or _works_in(process, context.sandbox_id):
+                found.append(process)
+    return found
 
 
 def interpreter_of(server: ServerProcess, context: CodeContext) -> psutil.Process:
-    """The interpreter of a context: the oldest process that works in its sandbox."""
-    found = [each for each in server.descendants() if _works_in(each, context.sandbox_id)]
-    if not found:
-        raise LookupError(f"context {context.id} has no process")
-    return min(found, key=lambda each: (each.create_time(), each.pid))
+    """The living interpreter of a context of a server, which tells its pid in its log."""
+    until(lambda: _is_there(context))
+    residence = residence_of(context.id)
+    assert residence is not None
+    return psutil.Process(residence.pid)
+
+
+def _is_there(context: CodeContext) -> bool:
+    residence = residence_of(context.id)
+    return residence is not None and psutil.pid_exists(residence.pid)
+
+
+def workspace_of(context: CodeContext) -> Path:
+    """Where a living context's working directory is for this process."""
+    until(lambda: _is_there(context))
+    residence = residence_of(context.id)
+    assert residence is not None
+    return Path(f"/proc/{residence.pid}/root{context.cwd}")
 
 
 def _namespace(process: psutil.Process) -> str:
@@ -132,6 +153,11 @@ def stopped(process: psutil.Process) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGCONT)
+
+
+def has_folder(context: CodeContext) -> bool:
+    """Whether the machine still has a folder of a context's sandbox; a cell's files are not in one."""
+    return context.sandbox_id in context.cwd and Path(context.cwd).parent.exists()
 
 
 def descriptor_count(server: ServerProcess) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
+import pytest
 
 START_TIMEOUT_S = 60
 
@@ -24,6 +27,40 @@ def serve_command(folder: Path, *flags: str) -> list[str]:
     if "--listen" not in flags:
         command += ["--listen", "127.0.0.1:0"]
     return [*command, "--log-format", "json", *flags]
+
+
+MODES = [
+    pytest.param((), id="auto"),
+    pytest.param(("--isolation", "none"), id="namespaces"),
+    pytest.param(("--isolation", "none", "--no-pid-namespaces"), id="keepers"),
+]
+"""The flags of a server that contains its contexts as well as it can, or little, or hardly."""
+
+
+@dataclass(frozen=True)
+class Residence:
+    """Where an interpreter of a context lives, or has lived."""
+
+    pid: int
+    namespace: str
+    """Its pid namespace; empty if it had ended before that could be read."""
+
+
+_residences: dict[str, Residence] = {}
+"""The last known of each context of any server, by its id."""
+
+
+def _remember(line: dict[str, Any]) -> None:
+    if line.get("message") in {"context created", "context restarted"}:
+        pid, namespace = int(line["pid"]), ""
+        with contextlib.suppress(OSError):
+            namespace = str(Path(f"/proc/{pid}/ns/pid").readlink())
+        _residences[line["context_id"]] = Residence(pid, namespace)
+
+
+def residence_of(context_id: str) -> Residence | None:
+    """Returns where the interpreter of a context lives, or has lived; None if no server has told."""
+    return _residences.get(context_id)
 
 
 class ServerProcess:
@@ -72,6 +109,7 @@ class ServerProcess:
                 self.log_text += line
                 try:
                     self.log.append(json.loads(line))
+                    _remember(self.log[-1])
                 except ValueError:
                     continue
                 finally:

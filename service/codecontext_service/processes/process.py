@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _REPORT_WAIT_S = 1.0
@@ -67,7 +68,7 @@ class Process:
     @property
     def own_pid(self) -> int:
         """Its pid as this server sees it: 0 when it has ended, and -1 if it can't be seen from here."""
-        with open(f"/proc/self/fdinfo/{self._pidfd}") as lines:
+        with Path(f"/proc/self/fdinfo/{self._pidfd}").open() as lines:
             return next((int(line[4:]) for line in lines if line.startswith("Pid:")), -1)
 
     def kill(self) -> None:
