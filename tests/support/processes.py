@@ -74,7 +74,7 @@ def inhabitants(context: CodeContext) -> list[psutil.Process]:
     namespaces -= {"", _namespace(psutil.Process())}
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends at this moment
+        with contextlib.suppress(OSError):  # it ends at this moment, or is none of ours
             if _namespace(process) in namespaces or _works_in(process, context.sandbox_id):
                 found.append(process)
     return found

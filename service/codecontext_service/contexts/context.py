@@ -183,7 +183,7 @@ class Context:
 
     async def usage(self) -> Usage | None:
         """Measures what its processes use; None if there are none, or nobody answers in time."""
-        if self._interpreter is None:
+        if self._interpreter is None or not self._interpreter.alive:
             return None
         try:
             async with asyncio.timeout(_USAGE_WAIT_S):

@@ -181,9 +181,10 @@ class ContextManager:
         try:
             async with context.lifecycle:
                 await self._give_interpreter(context)
-        except BaseException:
-            # Nothing of it may stay, and the caller need not wait for that.
+        except BaseException as error:
             self._begin_deletion(context, cause="never created")
+            if isinstance(error, Exception):  # else its caller does not wait any more
+                await self._deletions[context.id].wait(self.config.delete_deadline_s, began_it=False)
             raise
         logger.info(
             "context created",
