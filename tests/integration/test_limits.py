@@ -77,7 +77,9 @@ def test_memory_past_the_limit_ends_the_context(
 ) -> None:
     """A run whose processes take too much memory ends as OUT_OF_MEMORY, and its context says why."""
     context, other = limited(client, memory_bytes=300 * MIB), client.create_code_context()
-    with Watch(processes_of(server, context)) as watch:
+    _, *others = processes_of(server, context)
+    assert others
+    with Watch(others) as watch:  # the keeper of a cell waits for the next interpreter
         run = client.run_code(code, context=context)
         assert (run.outcome, run.state_kept) == (Outcome.OUT_OF_MEMORY, False)
         assert str(300 * MIB) in run.outcome_message
@@ -196,12 +198,51 @@ def test_limits_that_cannot_be_are_refused(
     assert [each.field for each in refusal.value.field_violations] == [field]
 
 
-def test_what_cannot_be_limited_is_refused(client: CodeContextClient) -> None:
+def test_what_cannot_be_limited_is_refused(
+    server: ServerProcess, client: CodeContextClient
+) -> None:
     """A limit that this server could only ignore is refused, not ignored."""
     for limits in ({"cpus": 0.5}, {"processes": 10}, {"workspace_bytes": 1 << 20}):
-        with pytest.raises(CodeContextError) as refusal:
-            limited(client, **limits)
-        assert refusal.value.reason == "NOT_IMPLEMENTED"
+        if server.flags[-1] != "256" or "cpus" in limits:  # cells keep the others
+            with pytest.raises(CodeContextError) as refusal:
+                limited(client, **limits)
+            assert refusal.value.reason == "NOT_IMPLEMENTED"
+
+
+def test_processes_are_limited(client: CodeContextClient) -> None:
+    """A sandbox can't have more processes than it may, whatever they do; its neighbours can."""
+    if "process_limit" not in client.get_server_info().isolation.guarantees:
+        pytest.skip("this server does not promise it")
+    context, other = limited(client, processes=20), client.create_code_context()
+    bomb = (
+        "import os, time\nmade = 0\nwhile True:\n"
+        "    if os.fork() == 0: time.sleep(1000)\n    made += 1"
+    )
+    error = client.run_code(bomb, context=context).error
+    assert error is not None
+    assert error.name == "BlockingIOError"
+    assert int(client.run_code("made", context=context).text or "") <= 20
+    assert client.run_code("import os; os.system('true')", context=other).text == "0"
+
+
+def test_the_workspace_is_limited(client: CodeContextClient) -> None:
+    """A workspace that is full says so, by bytes and by files, and room that was made can be used."""
+    if "disk_limit" not in client.get_server_info().isolation.guarantees:
+        pytest.skip("this server does not promise it")
+    context = limited(client, workspace_bytes=4 * MIB, workspace_inodes=50)
+    error = client.run_code(f"open('f', 'wb', 0).write(b'x' * {5 * MIB})", context=context).error
+    full = client.run_code("open('g', 'wb', 0).write(b'x')", context=context).error
+    assert error is None
+    assert full is not None
+    assert "No space left" in full.value
+    files = "import os\nos.remove('f')\nfor n in range(100): open(f'file{n}', 'w').close()"
+    error = client.run_code(files, context=context).error
+    assert error is not None
+    assert "No space left" in error.value
+    assert (
+        client.run_code("os.remove('file0'); open('again', 'w').close()", context=context).error
+        is None
+    )
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

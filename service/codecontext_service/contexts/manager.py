@@ -184,7 +184,9 @@ class ContextManager:
         except BaseException as error:
             self._begin_deletion(context, cause="never created")
             if isinstance(error, Exception):  # else its caller does not wait any more
-                await self._deletions[context.id].wait(self.config.delete_deadline_s, began_it=False)
+                await self._deletions[context.id].wait(
+                    self.config.delete_deadline_s, began_it=False
+                )
             raise
         logger.info(
             "context created",

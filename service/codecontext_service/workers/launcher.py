@@ -149,6 +149,7 @@ class Launcher:
             try:
                 if spec is None or self._jail is None:
                     furnish_bare()
+                    confine(containment.of_keeper("none", -1))
                 else:
                     files = self._furnish(spec, self._jail, sibling)
             except (OSError, ConfinementError) as error:

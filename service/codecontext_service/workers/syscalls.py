@@ -74,7 +74,8 @@ def enter_user_namespace() -> None:
     """
     new_user_namespace()
     bits = 1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_CHROOT
-    _set_capabilities(effective=bits, permitted=bits, inheritable=bits)
+    every = (1 << last_capability() + 1) - 1
+    _set_capabilities(effective=every, permitted=every, inheritable=bits)
     for capability in (_CAP_SYS_ADMIN, _CAP_SYS_CHROOT):
         raised = _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
         _check(raised, "prctl(PR_CAP_AMBIENT)")
