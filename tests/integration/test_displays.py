@@ -62,7 +62,7 @@ def test_styled_tables(client: CodeContextClient, context: CodeContext) -> None:
 
 
 def test_figures_of_plotly(client: CodeContextClient, context: CodeContext) -> None:
-    """A figure, as the last expression or shown, comes as plotly's JSON and as HTML that stands by itself."""
+    """A figure, as the last expression or shown, comes as plotly's JSON, and without megabytes of JavaScript."""
     code = "import plotly.graph_objects as go\nfigure = go.Figure(go.Bar(y=[1, 2]))\n"
     for end in ("figure", "figure.show()"):
         execution = client.run_code(code + end, context=context)
@@ -70,7 +70,6 @@ def test_figures_of_plotly(client: CodeContextClient, context: CodeContext) -> N
         figures = [r for r in execution.results if "application/vnd.plotly.v1+json" in r.data]
         assert len(figures) == 1
         assert '"type": "bar"' in str(figures[0].data["application/vnd.plotly.v1+json"])
-        assert "Plotly.newPlot" in (figures[0].html or "")
         assert sum(len(r.html or "") for r in execution.results) < 100_000
 
 

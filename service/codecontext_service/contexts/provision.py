@@ -53,7 +53,7 @@ def _environment(context: Context) -> dict[str, str]:
         "HOME": str(context.sandbox.workspace),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         # By default each context's first figure would bring 5 MB of JavaScript.
-        "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
+        "PLOTLY_RENDERER": "plotly_mimetype",
     }
     return base | extra | dict(context.options.env)
 

@@ -170,6 +170,8 @@ class Launcher:
         if "exited" in message:
             if on_exit := self._exits.pop(message["exited"], None):
                 on_exit(message)
+        elif self._ready.done():  # nobody waits for it any more
+            pass
         elif "ready" in message:
             self._ready.set_result(message)
 

@@ -187,6 +187,8 @@ class Zygote:
         if "exited" in message:
             if on_report := self._children.pop(message["exited"], None):
                 on_report(message)
+        elif self._ready.done():  # nobody waits for it any more
+            pass
         elif "ready" in message:
             self._ready.set_result(message)
         elif "failed" in message:
