@@ -62,7 +62,7 @@ def test_styled_tables(client: CodeContextClient, context: CodeContext) -> None:
 
 
 def test_figures_of_plotly(client: CodeContextClient, context: CodeContext) -> None:
-    """A figure, as the last expression or shown, comes as plotly's JSON, and without megabytes of JavaScript."""
+    """A figure, as the last expression or shown, comes as plotly's JSON, without megabytes of JavaScript."""
     code = "import plotly.graph_objects as go\nfigure = go.Figure(go.Bar(y=[1, 2]))\n"
     for end in ("figure", "figure.show()"):
         execution = client.run_code(code + end, context=context)

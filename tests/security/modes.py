@@ -30,7 +30,7 @@ class Mode:
 MODES = tuple(
     Mode(f"{name}-{user}", flags, root=user == "root", weakest=weakest)
     for name, flags, weakest in (
-        ("bare", ("--no-pid-namespaces",), True),
+        ("bare", ("--isolation", "none", "--no-pid-namespaces"), True),
         ("default", (), False),
     )
     for user in ("root", "user")

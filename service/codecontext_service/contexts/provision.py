@@ -51,6 +51,9 @@ def _environment(context: Context) -> dict[str, str]:
     base = clean_environment(context.options.runtime.config.interpreter)
     extra = {
         "HOME": str(context.sandbox.workspace),
+        # A sandbox's own user has no name in the machine's list.
+        "USER": "sandbox",
+        "LOGNAME": "sandbox",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         # By default each context's first figure would bring 5 MB of JavaScript.
         "PLOTLY_RENDERER": "plotly_mimetype",

@@ -16,7 +16,6 @@ from codecontext_service.workers.tiers import (
     DIES_WITH_SERVER,
     GUARANTEES,
     MEMORY_LIMIT_HARD,
-    MEMORY_LIMIT_SOFT,
     NO_FOREIGN_PROCESSES,
     NO_FOREIGN_SIGNALS,
 )
@@ -26,7 +25,7 @@ _ENVIRONMENT_PATHS = (
     "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]))"
 )
 
-_NONE = (DESCENDANTS_DIE, DIES_WITH_SERVER, MEMORY_LIMIT_SOFT)
+_NONE = (DESCENDANTS_DIE, DIES_WITH_SERVER)
 _BARE = (*_NONE, NO_FOREIGN_PROCESSES, NO_FOREIGN_SIGNALS)
 
 

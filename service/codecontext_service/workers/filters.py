@@ -102,7 +102,7 @@ def policy_for(
             sysv_ipc=True,
             pidfds=True,
             watches=True,
-            memfds=True,
+            memfds=memory_group,
             sessions=not hold_process_group,
         )
     if tier in ("uid", "landlock"):
