@@ -111,7 +111,7 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
     while True:
         stopped: set[int] = set()
         # Stopped first, so that none forks away while others are killed.
-        while fresh := descendants(spare) - stopped:
+        while fresh := _living(spare) - stopped:
             _signal_all(fresh, signal.SIGSTOP)
             stopped |= fresh
         if not stopped:
@@ -121,3 +121,16 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
             # A grandchild can't be waited for until its parent's end has made it a child.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+
+def _living(spare: frozenset[int]) -> set[int]:
+    """Returns all descendants; if all of them are to end, those that have ended are reaped before.
+
+    A process that runs away, forking and ending for ever, leaves thousands of them: to look at each
+    again would take longer than it takes to make more.
+    """
+    if not spare:  # else somebody waits for the news of one that stays
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    return descendants(spare)
