@@ -96,6 +96,10 @@ def descendants(spare: frozenset[int] = frozenset()) -> set[int]:
     return found - {os.getpid()}
 
 
+_CHASES = 1000
+"""How often children are killed one by one before all processes are looked at."""
+
+
 def _signal_all(pids: set[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -109,9 +113,10 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
         spare: Children that stay, with all that descends from them.
     """
     while True:
+        _chase(spare)
         stopped: set[int] = set()
         # Stopped first, so that none forks away while others are killed.
-        while fresh := _living(spare) - stopped:
+        while fresh := descendants(spare) - stopped:
             _signal_all(fresh, signal.SIGSTOP)
             stopped |= fresh
         if not stopped:
@@ -123,14 +128,21 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
                 os.waitpid(pid, 0)
 
 
-def _living(spare: frozenset[int]) -> set[int]:
-    """Returns all descendants; if all of them are to end, those that have ended are reaped before.
+def _chase(spare: frozenset[int]) -> None:
+    """Kills the children of this process as fast as it can, until there are none or that does not help.
 
-    A process that runs away, forking and ending for ever, leaves thousands of them: to look at each
-    again would take longer than it takes to make more.
+    What runs away, forking and ending for ever, is always a child of this process: it has ended before
+    a look at all processes is over, but not before a look at this process's own children.
     """
-    if not spare:  # else somebody waits for the news of one that stays
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    return descendants(spare)
+    for _ in range(_CHASES):
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+                children = set(map(int, file.read().split())) - spare
+        except OSError:  # a kernel without that file
+            return
+        if not children:
+            return
+        _signal_all(children, signal.SIGKILL)
+        for pid in children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
