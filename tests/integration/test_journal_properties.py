@@ -83,10 +83,13 @@ REFUSALS = {"CONTEXT_DELETED", "CONTEXT_NOT_FOUND", "CONTEXT_FAILED"}
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server for this module alone, whose journals hold less than some runs write."""
+    """A server for this module alone, whose journals hold less than some runs write, and which must end
+    without a task that is left."""
     flags = ("--pool-size", str(POOL), "--journal-events", "100")
     with ServerProcess(tmp_path_factory.mktemp("state"), *flags) as each:
         yield each
+        assert each.stop() == 0
+        assert each.wait_for_log("stopped")["tasks"] == 0
 
 
 def at_rest(server: ServerProcess) -> tuple[int, int]:

@@ -199,7 +199,8 @@ class Server:
         await self._parts.cells.stop()
         ended = await self._parts.launcher.end(_LAUNCHER_S)
         self._state.remove()
-        logger.info("stopped")
+        # Of the event loop, beside the caller's: with nothing left to do, any would be a leak.
+        logger.info("stopped", extra={"tasks": len(asyncio.all_tasks()) - 1})
         return ended
 
 
