@@ -74,6 +74,8 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProce
     """A server for this module alone, so that what is left on it can be counted."""
     with ServerProcess(tmp_path_factory.mktemp("state"), "--pool-size", str(POOL)) as each:
         yield each
+        assert each.stop() == 0
+        assert each.wait_for_log("stopped")["tasks"] == 0
 
 
 def at_rest(server: ServerProcess) -> tuple[int, int]:

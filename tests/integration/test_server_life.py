@@ -215,6 +215,37 @@ def test_nothing_outlives_a_killed_server(state: Path, flags: tuple[str, ...]) -
     assert list(state.iterdir()) == []
 
 
+RUNAWAYS = """
+import os
+for number in range(6):
+    if os.fork() == 0:
+        while True:
+            if os.fork():
+                os._exit(0)
+            if number % 2:
+                os.setsid()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_runs_away_ends_with_a_server_without_namespaces(
+    state: Path, number: signal.Signals
+) -> None:
+    """Processes that fork and end all the time end with the server, stopped or killed, and so do the
+    keepers that catch them: none of those is left stopped itself."""
+    flags = ("--isolation", "none", "--no-pid-namespaces", "--drain-grace-s", "0")
+    with serving(state, *flags) as (server, client):
+        contexts = [client.create_code_context() for _ in range(2)]
+        for context in contexts:
+            client.run_code(RUNAWAYS, context=context)
+        keepers = [keeper_of(server, context) for context in contexts]
+        with Watch([*server.workers("launcher"), *server.workers("zygote"), *keepers]) as watch:
+            server.send_signal(number)
+            assert server.wait() == (0 if number == signal.SIGTERM else -number)
+            assert watch.living(PATIENCE_S) == []
+        assert not any(inhabitants(context) for context in contexts)
+
+
 def test_a_living_server_keeps_its_directory(state: Path) -> None:
     """A server that starts beside another removes nothing of it."""
     with serving(state) as (_, client):

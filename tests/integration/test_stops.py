@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -23,6 +25,7 @@ from codecontext import (
 )
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
+from codecontext.v1.execution_pb2 import EXECUTION_OUTCOME_INTERRUPTED
 
 BUSY = "while True: pass"
 STUBBORN = """
@@ -56,6 +59,11 @@ STOPPABLE = [
     "import threading; threading.Event().wait()",
     "import os; os.read(os.pipe()[0], 1)",
     "import queue; queue.Queue().get()",
+    "import os; os.mkfifo('fifo'); open('fifo').read()",
+    "import socket; ends = socket.socketpair(); ends[0].recv(1)",
+    "import numpy\nsquare = numpy.eye(300)\nwhile True: square = square @ square",
+    "import asyncio; await asyncio.gather(*(asyncio.sleep(1000) for _ in range(3)))",
+    "import asyncio\nasync def busy():\n    while True: await asyncio.sleep(0)\nawait busy()",
     "class Bad:\n    def __repr__(self):\n        while True: pass\nBad()",
 ]
 
@@ -177,6 +185,49 @@ def test_a_queued_run_can_be_stopped(client: CodeContextClient, context: CodeCon
         assert first.outcome is Outcome.INTERRUPTED
         assert third.outcome is Outcome.SUCCEEDED
     assert client.run_code("('y' in dir(), z)", context=context).text == "(False, 3)"
+
+
+def test_a_call_stops_a_queued_run_alone(
+    client: CodeContextClient, stub: CodeContextServiceStub, context: CodeContext
+) -> None:
+    """A queued run that is interrupted ends as INTERRUPTED without having begun, the answer says so, and
+    what runs goes on."""
+    with LiveRun(client, context) as first:
+        first.begun()
+        request_id = str(uuid.uuid4())
+        stream = client.run_code_stream("never = 1", context=context, request_id=request_id)
+        with ThreadPoolExecutor(1) as pool:
+            events = pool.submit(lambda: list(stream))
+            queued(client, context, 1)
+            answer = stub.InterruptCodeContext(
+                pb.InterruptCodeContextRequest(context_id=context.id, run_request_id=request_id)
+            )
+            (only,) = events.result()
+        assert answer.execution_id == only.execution_id
+        assert only.completed.outcome == answer.outcome == EXECUTION_OUTCOME_INTERRUPTED
+        assert answer.state_kept == only.completed.state_kept
+        assert client.get_code_context(context).executing_execution_id == first.execution_id
+        client.interrupt_code_context(context)
+    assert client.run_code("'never' in dir()", context=context).text == "False"
+
+
+def test_nothing_of_an_interrupted_run_comes_to_the_next(
+    client: CodeContextClient, context: CodeContext
+) -> None:
+    """An interrupt leaves nothing for the next run: neither an exception, nor a task, nor the code
+    that was to come."""
+    code = "print('begun\\n', end='')\nimport asyncio\nawait asyncio.sleep(1000)\nleaked = 1"
+    for _ in range(5):
+        with LiveRun(client, context, code) as run:
+            run.begun()
+            client.interrupt_code_context(context)
+            assert run.outcome is Outcome.INTERRUPTED
+        after = client.run_code(
+            "import asyncio, sys\nawait asyncio.sleep(0.01)\n"
+            "('leaked' in dir(), sys.exc_info()[0], len(asyncio.all_tasks()))",
+            context=context,
+        )
+        assert (after.text, after.stdout, after.stderr) == ("(False, None, 1)", "", "")
 
 
 @pytest.mark.parametrize("code", [STUBBORN, CATCHES, IN_C], ids=["ignores", "catches", "in C"])

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,11 +158,18 @@ def leaves_runaways(stage: Stage, report: Report) -> Report:
     return Report(seen > 0, f"{seen} times one was seen; {leaves_processes(stage, report).detail}")
 
 
+def _processes(pids: list[int]) -> Iterator[psutil.Process]:
+    """Those of some processes that have not ended by now."""
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield psutil.Process(pid)
+
+
 def leaves_processes_for_long(stage: Stage, report: Report) -> Report:
     """Processes of the code outlive the server, and not only for a moment; they are ended now."""
     end = time.monotonic() + (_END_S if stage.server.process.poll() is not None else _MOMENT_S)
     while (left := living(stage.facts["tag"])) and time.monotonic() < end:
-        with Watch(psutil.Process(pid) for pid in left) as watch:
+        with Watch(_processes(left)) as watch:
             watch.living(_MOMENT_S)
     runaways = leaves_runaways(stage, report)
     return Report(bool(left) or runaways.escaped, runaways.detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -147,12 +148,40 @@ class Launcher:
 
     async def wait(self) -> int:
         """Waits for the launcher's end and returns its exit code."""
-        return await asyncio.to_thread(self._process.wait)
-
-    def kill(self) -> None:
-        """Kills the launcher: the last resort."""
         if self._process.poll() is None:
+            # Not in a thread: the end of the event loop would wait for that, however long it takes.
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(self._process.pid)
+                try:
+                    await _readable(pidfd)
+                finally:
+                    os.close(pidfd)
+        return self._process.wait()  # it has ended
+
+    async def end(self, timeout_s: float) -> bool:
+        """Has the launcher end everything below it, and itself.
+
+        Args:
+            timeout_s: How long that may take, in seconds.
+
+        Returns:
+            Whether all have ended. Without cells it goes on when the time has passed: to kill it would
+            leave behind what it is about to end.
+        """
+        self.stop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.wait()
+        except TimeoutError:
+            if not self.containment.cells:
+                logger.error(
+                    "processes of contexts do not end; the launcher goes on without the server"
+                )
+                return False
+            logger.warning("the launcher does not end and is killed, and all with it")
             self._process.send_signal(signal.SIGKILL)
+            await self.wait()
+        return True
 
     async def _order(
         self, verb: str, message: dict[str, Any] | None = None, descriptors: Sequence[int] = ()
@@ -183,3 +212,13 @@ class Launcher:
             self._ready.set_exception(error)
         if not self.lost.done():
             self.lost.set_result(None)
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(fd, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(fd)

@@ -53,6 +53,9 @@ _UIDS = 65_536
 _STOP_S = 2.0
 """How long calls that still go on have after everything is gone, for instance health watches."""
 
+_LAUNCHER_S = 5.0
+"""How long the processes that are left may take to end."""
+
 
 @dataclass(frozen=True)
 class _Parts:
@@ -184,23 +187,21 @@ class Server:
         await self._set_health(serving=False)
         return await self._parts.manager.drain(self.config.drain_grace_s, self._force)
 
-    async def stop(self) -> None:
-        """Ends the server and every process below it."""
+    async def stop(self) -> bool:
+        """Ends the server and every process below it.
+
+        Returns:
+            Whether all of them have ended by now.
+        """
         await self._parts.grpc.stop(0 if self._force.is_set() else _STOP_S)
         for runtime in self._parts.runtimes:
             await runtime.stop()
         await self._parts.cells.stop()
-        self._parts.launcher.stop()
-        try:
-            # Where it holds all in a namespace, its own end would do. Elsewhere it has to find them.
-            patience_s = 5 if self._parts.launcher.containment.cells else 60
-            await asyncio.wait_for(self._parts.launcher.wait(), patience_s)
-        except TimeoutError:
-            logger.warning("the launcher does not end and is killed")
-            self._parts.launcher.kill()
-            await self._parts.launcher.wait()
+        ended = await self._parts.launcher.end(_LAUNCHER_S)
         self._state.remove()
-        logger.info("stopped")
+        # Of the event loop, beside the caller's: with nothing left to do, any would be a leak.
+        logger.info("stopped", extra={"tasks": len(asyncio.all_tasks()) - 1})
+        return ended
 
 
 def _cells(config: Config, launcher: Launcher) -> Cells:
@@ -249,10 +250,10 @@ async def _serve(config: Config) -> int:
         server.force()
     second.cancel()
     all_gone = await draining
-    await server.stop()
+    all_ended = await server.stop()
     if forced:
         return 128 + second.result() if second.done() and not second.cancelled() else 1
-    return 0 if all_gone else 1
+    return 0 if all_gone and all_ended else 1
 
 
 def serve(config: Config) -> int:

@@ -96,53 +96,47 @@ def descendants(spare: frozenset[int] = frozenset()) -> set[int]:
     return found - {os.getpid()}
 
 
-_CHASES = 1000
-"""How often children are killed one by one before all processes are looked at."""
+def _own_children() -> set[int]:
+    """Returns the pids of this process's children: at once, but some may be missed while others come and go."""
+    try:
+        with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children", "rb") as children:
+            return set(map(int, children.read().split()))
+    except OSError:  # a kernel without such a list
+        return set()
 
 
-def _signal_all(pids: set[int], number: int) -> None:
+def _is_childless() -> bool:
+    """Whether nothing descends from this process, which must be a subreaper."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def _kill_all(pids: set[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+            os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        # A grandchild can't be waited for until its parent's end has made it a child.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 def end_all_children(spare: frozenset[int] = frozenset()) -> None:
     """Kills all that descends from this process, which must be a subreaper, until nothing is left.
 
+    SIGKILL ends a fork that is under way, where SIGSTOP would come too late for the child.
+
     Args:
         spare: Children that stay, with all that descends from them.
     """
     while True:
-        _chase(spare)
-        stopped: set[int] = set()
-        # Stopped first, so that none forks away while others are killed.
-        while fresh := descendants(spare) - stopped:
-            _signal_all(fresh, signal.SIGSTOP)
-            stopped |= fresh
-        if not stopped:
+        # Who forks and ends at once has ended before all of /proc is read; but then its child is this
+        # process's own, and these are found fast enough.
+        while children := _own_children() - spare:
+            _kill_all(children)
+        if _is_childless() or not (found := descendants(spare)):
             return
-        _signal_all(stopped, signal.SIGKILL)
-        for pid in stopped:
-            # A grandchild can't be waited for until its parent's end has made it a child.
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
-def _chase(spare: frozenset[int]) -> None:
-    """Kills the children of this process as fast as it can, until there are none or that does not help.
-
-    What runs away, forking and ending for ever, is always a child of this process: it has ended before
-    a look at all processes is over, but not before a look at this process's own children.
-    """
-    for _ in range(_CHASES):
-        try:
-            with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
-                children = set(map(int, file.read().split())) - spare
-        except OSError:  # a kernel without that file
-            return
-        if not children:
-            return
-        _signal_all(children, signal.SIGKILL)
-        for pid in children:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        _kill_all(found)

@@ -26,11 +26,14 @@ from typing import Any
 
 from . import containment, syscalls
 from .cells import CellSpec, Nursery, check_bare_cells, fork, furnish_bare
-from .children import ChildWatch, end_all_children
+from .children import ChildWatch, descendants, end_all_children
 from .confinement import ConfinementError, confine, prepare
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .jail import WORKSPACE, Jail
 from .keeper import run_cell_keeper
+
+_LOOK_S = 0.1
+"""How often it looks whether those that it waits for are stopped, in seconds."""
 
 
 def _bare_cells_work() -> bool:
@@ -95,6 +98,21 @@ class Launcher:
                     self._obey(message, descriptors)
                 finally:
                     close_all(descriptors)
+
+    def end_all(self) -> None:
+        """Ends all that is below it, as a subreaper.
+
+        The keepers are waited for, which end when the server is gone: what forks and ends all the time
+        is caught by the one who becomes its parent, and a keeper that is stopped would be in its place.
+        """
+        while kept := self._known & descendants():
+            for pid in kept:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)  # the code may have stopped it
+            select.select([self._watch.fileno()], [], [], _LOOK_S)
+            for child in self._watch.reap():
+                self._known.discard(child.pid)
+        end_all_children()
 
     def _reap(self) -> None:
         for child in self._watch.reap():
@@ -191,10 +209,11 @@ def main() -> None:
         jail = Jail(options["jail"]["folder"], tuple(options["jail"]["shown"]))
         jail.enter()
         prepare(containment.of_keeper("cell", 0))
+    launcher = Launcher(end, cells, jail)
     with contextlib.suppress(EOFError, OSError):
-        Launcher(end, cells, jail).run()
+        launcher.run()
     if not cells:
-        end_all_children()
+        launcher.end_all()
 
 
 if __name__ == "__main__":
