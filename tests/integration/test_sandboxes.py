@@ -10,13 +10,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.processes import Watch, inhabitants, processes_of, stopped
+from support.processes import Watch, processes_of, stopped
 from support.runs import LiveRun, answer_of, queued, state_of
 from support.sandboxes import holder_of, marked, read, write
 from support.servers import MODES, ServerProcess
 
 from codecontext import (
     AsyncCodeContextClient,
+    CodeContext,
     CodeContextClient,
     ContextLostError,
     ContextState,
@@ -121,14 +122,15 @@ def test_a_sandbox_tells_what_it_is(client: CodeContextClient) -> None:
     assert {answer_of(client.get_code_context, each) for each in contexts} == {"CONTEXT_DELETED"}
 
 
-def test_a_private_sandbox_is_one_too(client: CodeContextClient) -> None:
+def test_a_private_sandbox_is_one_too(server: ServerProcess, client: CodeContextClient) -> None:
     """A context's own sandbox is got and listed as private, and is destroyed with the context."""
     context = client.create_code_context()
     found = client.sandboxes.get(context.sandbox_id)
     assert (found.private, found.context_ids) == (True, (context.id,))
     assert context.sandbox_id in listed(client)
-    client.sandboxes.destroy(found)
-    assert inhabitants(context) == []
+    with Watch(processes_of(server, context)) as watch:
+        client.sandboxes.destroy(found)
+        assert watch.living() == []
     assert answer_of(client.get_code_context, context) == "CONTEXT_DELETED"
     other = client.create_code_context()
     client.delete_code_context(other)
@@ -447,18 +449,30 @@ def test_a_destroy_is_refused_while_code_runs(
     }
 
 
-def test_it_expires(client: CodeContextClient) -> None:
+def test_it_expires(server: ServerProcess, client: CodeContextClient) -> None:
     """Past its ttl a sandbox goes with all its contexts, whatever runs in them."""
-    sandbox = client.sandboxes.create(ttl=2)
+    sandbox = client.sandboxes.create(ttl=6)
     context = client.create_code_context(sandbox_id=sandbox)
-    with LiveRun(client, context) as run:
-        assert run.outcome is Outcome.CONTEXT_DELETED
-    # The run's end is told before the last of the rest is gone; a destroy waits for that.
-    assert answer_of(client.sandboxes.destroy, sandbox) == "SANDBOX_DESTROYED"
+    with Watch(processes_of(server, context)) as watch:
+        with LiveRun(client, context) as run:
+            assert run.outcome is Outcome.CONTEXT_DELETED
+        # The run's end is told before the last of the rest is gone; a destroy waits for that.
+        assert answer_of(client.sandboxes.destroy, sandbox) == "SANDBOX_DESTROYED"
+        assert watch.living() == []
     with pytest.raises(SandboxDestroyedError) as raised:
         client.sandboxes.get(sandbox)
     assert raised.value.metadata["cause"] == "expired"
-    assert inhabitants(context) == []
+
+
+def unreachable(client: CodeContextClient, sandbox: Sandbox, context: CodeContext) -> None:
+    """Tries to destroy a sandbox that can't be ended now, and to use it then."""
+    with pytest.raises(ContextUnreachableError) as raised:
+        client.sandboxes.destroy(sandbox, deadline=2)
+    assert raised.value.retry_delay is not None
+    assert raised.value.metadata["sandbox_id"] == sandbox.id
+    assert sandbox.id in listed(client)
+    assert answer_of(client.create_code_context, sandbox_id=sandbox) == "SANDBOX_NOT_FOUND"
+    assert answer_of(client.run_code, "1", context=context) == "CONTEXT_NOT_FOUND"
 
 
 def test_a_destroy_that_can_not_end_goes_on(
@@ -467,20 +481,15 @@ def test_a_destroy_that_can_not_end_goes_on(
     """UNAVAILABLE comes in time, nothing new can begin, and the first retry after the end is OK."""
     sandbox = client.sandboxes.create()
     context = client.create_code_context(sandbox_id=sandbox)
-    with stopped(server.zygote):
-        with pytest.raises(ContextUnreachableError) as raised:
-            client.sandboxes.destroy(sandbox, deadline=2)
-        assert raised.value.retry_delay is not None
-        assert raised.value.metadata["sandbox_id"] == sandbox.id
-        assert sandbox.id in listed(client)
-        assert answer_of(client.create_code_context, sandbox_id=sandbox) == "SANDBOX_NOT_FOUND"
-        assert answer_of(client.run_code, "1", context=context) == "CONTEXT_NOT_FOUND"
-    answers = []
-    while not answers or answers[-1] == "CONTEXT_UNREACHABLE":
-        answers.append(answer_of(client.sandboxes.destroy, sandbox))
-    assert answers[-1] == "OK"
+    with Watch(processes_of(server, context)) as watch:
+        with stopped(server.zygote):
+            unreachable(client, sandbox, context)
+        answers = []
+        while not answers or answers[-1] == "CONTEXT_UNREACHABLE":
+            answers.append(answer_of(client.sandboxes.destroy, sandbox))
+        assert answers[-1] == "OK"
+        assert watch.living() == []
     assert answer_of(client.sandboxes.destroy, sandbox) == "SANDBOX_DESTROYED"
-    assert inhabitants(context) == []
 
 
 def test_the_end_of_the_server_is_the_end_of_its_sandboxes(
@@ -517,26 +526,29 @@ def test_of_racing_destroys_one_is_ok(client: CodeContextClient) -> None:
 
 @pytest.mark.parametrize("force", [False, True], ids=["gentle", "force"])
 def test_a_destroy_that_races_other_calls_is_decided(
-    client: CodeContextClient, force: bool
+    server: ServerProcess, client: CodeContextClient, force: bool
 ) -> None:
     """Creates, runs and deletes at the time of a destroy happen before it or not at all."""
     with ThreadPoolExecutor(4) as pool:
         for number in range(12):
             sandbox = client.sandboxes.create()
             one, two = (client.create_code_context(sandbox_id=sandbox) for _ in range(2))
-            create = pool.submit(answer_of, client.create_code_context, sandbox_id=sandbox)
-            run = pool.submit(answer_of, client.run_code, "1", context=one)
-            delete = pool.submit(answer_of, client.delete_code_context, two, force=number % 2 == 0)
-            destroyed = answer_of(client.sandboxes.destroy, sandbox, force=force)
-            assert destroyed in ({"OK"} if force else {"OK", "SANDBOX_EXECUTING"})
-            assert create.result() in {"OK", "SANDBOX_NOT_FOUND", "SANDBOX_DESTROYED"}
-            assert run.result() in {"OK", "CONTEXT_NOT_FOUND", "CONTEXT_DELETED"}
-            assert delete.result() in {"OK", "CONTEXT_DELETED"}
-            if destroyed != "OK":
-                client.sandboxes.destroy(sandbox, force=True)
+            with Watch([*processes_of(server, one), *processes_of(server, two)]) as watch:
+                create = pool.submit(answer_of, client.create_code_context, sandbox_id=sandbox)
+                run = pool.submit(answer_of, client.run_code, "1", context=one)
+                delete = pool.submit(
+                    answer_of, client.delete_code_context, two, force=number % 2 == 0
+                )
+                destroyed = answer_of(client.sandboxes.destroy, sandbox, force=force)
+                assert destroyed in ({"OK"} if force else {"OK", "SANDBOX_EXECUTING"})
+                assert create.result() in {"OK", "SANDBOX_NOT_FOUND", "SANDBOX_DESTROYED"}
+                assert run.result() in {"OK", "CONTEXT_NOT_FOUND", "CONTEXT_DELETED"}
+                assert delete.result() in {"OK", "CONTEXT_DELETED"}
+                if destroyed != "OK":
+                    client.sandboxes.destroy(sandbox, force=True)
+                assert watch.living() == []
             assert list(client.list_code_contexts(sandbox_id=sandbox)) == []
             assert sandbox.id not in listed(client)
-            assert inhabitants(one) == inhabitants(two) == []
 
 
 # What is killed from outside
