@@ -102,6 +102,10 @@ class ResourceUsage:
     """Resident memory that no other process shares."""
     processes: int | None
     """Living processes."""
+    workspace_bytes: int | None = None
+    """What the workspace of a sandbox holds; None for a context."""
+    workspace_inodes: int | None = None
+    """Files and directories in the workspace of a sandbox, itself included; None for a context."""
 
     @classmethod
     def from_proto(cls, message: resources_pb2.ResourceUsage) -> Self:
@@ -111,6 +115,12 @@ class ResourceUsage:
             memory_bytes=message.memory_bytes or None,
             memory_own_bytes=message.memory_own_bytes or None,
             processes=message.processes or None,
+            workspace_bytes=(
+                message.workspace_bytes if message.HasField("workspace_bytes") else None
+            ),
+            workspace_inodes=(
+                message.workspace_inodes if message.HasField("workspace_inodes") else None
+            ),
         )
 
 
@@ -234,7 +244,7 @@ class Sandbox:
     host: str
     """The host that holds it."""
     resource_usage: ResourceUsage | None
-    """What its contexts use together; None if the call did not measure."""
+    """What its contexts use together, and what its workspace holds; None unless `get` returned it."""
 
     @classmethod
     def from_proto(cls, message: sandbox_service_pb2.Sandbox) -> Self:

@@ -91,12 +91,26 @@ class Config:
     """The first of the 65,536 users that sandboxes get when the server runs as root; nothing else may
     run under them."""
 
+    allow_host_network: bool = False
+    """Let callers give code the machine's own network, by the network policy HOST: its loopback, the
+    services on it, and on kernels older than 6.12 the machine's abstract Unix sockets too. Without this
+    code in cells has a loopback of its own and nothing else."""
+
+    host_network_reaches_listeners: bool = False
+    """With `allow_host_network`, accept TCP listeners of this server: code that has the machine's
+    network can call them, and do to every context all that any caller may. Without this such a server
+    does not start; it may listen on `unix:` addresses, which no code in cells reaches."""
+
     pid_namespaces: bool = True
     """With the isolation `none`, give each context a pid namespace of its own where the machine
     allows that. Without them its processes are held together by a keeper."""
 
     max_contexts: int = 1000
     """Contexts that may be there at one time."""
+
+    max_sandboxes: int = 1000
+    """Sandboxes of `CreateSandbox` that may be there at one time. Those that contexts get by themselves
+    are not counted."""
 
     max_queued_executions: int = 64
     """Runs that may wait in one context."""
@@ -244,6 +258,7 @@ class Config:
         """
         for name in (
             "max_contexts",
+            "max_sandboxes",
             "max_code_bytes",
             "max_receive_message_bytes",
             "journal_events",
@@ -263,8 +278,7 @@ class Config:
             raise ConfigError("journal_bytes: must be 65536 or more")
         if not self.listen:
             raise ConfigError("listen: give at least one address")
-        for address in self.listen:
-            _check_address(address, insecure=self.insecure)
+        self._check_listeners()
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError("log_level: take one of: debug, info, warning, error")
         if self.log_format not in ("text", "json"):
@@ -276,6 +290,17 @@ class Config:
             raise ConfigError("runtimes: each name may be given once")
         for runtime in self.runtimes:
             runtime.check()
+
+    def _check_listeners(self) -> None:
+        for address in self.listen:
+            _check_address(address, insecure=self.insecure)
+        tcp = [address for address in self.listen if not address.startswith("unix:")]
+        if self.allow_host_network and tcp and not self.host_network_reaches_listeners:
+            raise ConfigError(
+                f"allow_host_network: code with the machine's network could call {tcp[0]}, which asks "
+                "for no credentials; listen on unix:/path alone, or give "
+                "host_network_reaches_listeners (--host-network-reaches-listeners) if that is meant"
+            )
 
     def _check_limits(self) -> None:
         for name, most in vars(self.max_limits).items():

@@ -107,6 +107,14 @@ def test_stream(answers: Answers) -> None:
     assert events[-1]["completed"]["outcome"] == "EXECUTION_OUTCOME_SUCCEEDED"
 
 
+def test_a_sandbox(answers: Answers) -> None:
+    """A sandbox is created, and tells when it expires and what it may reach."""
+    sandbox = json.loads(answers.text("CreateSandbox"))["sandbox"]
+    assert sandbox["id"].startswith("s0-")
+    assert sandbox["expire_time"] > sandbox["create_time"]
+    assert sandbox["network_policy"] in {"NETWORK_POLICY_NONE", "NETWORK_POLICY_HOST"}
+
+
 def test_delete_and_the_details_of_its_error(answers: Answers) -> None:
     """A delete succeeds once; the next one says in its details that the context was deleted, and when."""
     assert json.loads(answers.text("DeleteCodeContext")) == {}

@@ -87,9 +87,13 @@ class CreateCodeContextRequest(_message.Message):
     cwd: _builtins.str
     """The working directory: absolute, and there. Empty means the sandbox's workspace."""
     sandbox_id: _builtins.str
-    """The sandbox to live in, from `CreateSandbox` or another context's; empty means a private one."""
+    """The sandbox to live in, from `CreateSandbox` or another context's; empty means a private one, which
+    goes with its last context.
+    """
     network_policy: _resources_pb2.NetworkPolicy.ValueType
-    """What a private sandbox may reach over the network."""
+    """What a private sandbox may reach over the network. In a sandbox that is named, another policy than
+    its own is INVALID_ARGUMENT.
+    """
     request_id: _builtins.str
     """Makes a retry safe: the same id gets the first call's answer, even if that context is gone by now.
     1 to 128 characters of printable ASCII.
@@ -118,7 +122,9 @@ class CreateCodeContextRequest(_message.Message):
 
     @_builtins.property
     def resource_limits(self) -> _resources_pb2.ResourceLimits:
-        """Limits; unset ones take the server's defaults."""
+        """Limits; unset ones take those of the sandbox that is named, then the server's defaults. In a sandbox
+        that is named, other values for processes and the workspace than its own are INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,

@@ -166,8 +166,9 @@ class CodeContextServiceServicer(object):
         INVALID_ARGUMENT (INVALID_ARGUMENT): an unknown language or runtime (the known ones are named), a
         bad name of an environment variable, a `cwd` that is relative or is not there, a negative time, a
         limit over the maximum; `BadRequest` names each field: mend them. INVALID_ARGUMENT
-        (REQUEST_ID_REUSED): use a new id. NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED): create the
-        sandbox first. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED): too many contexts; delete one or retry later.
+        (REQUEST_ID_REUSED): use a new id. NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED, CONTEXT_LOST):
+        create the sandbox first. PERMISSION_DENIED: the server does not allow the network policy HOST.
+        UNIMPLEMENTED (NOT_IMPLEMENTED): a limit or a network policy that this server can't keep. RESOURCE_EXHAUSTED (QUOTA_EXCEEDED): too many contexts; delete one or retry later.
         UNAVAILABLE (RUNTIME_UNAVAILABLE): no interpreter could be started; nothing was created, retry.
         A caller that goes away before the answer leaves no context behind, unless it gave a
         `request_id`: then the context is made for whoever asks again, and if nobody does it goes with its

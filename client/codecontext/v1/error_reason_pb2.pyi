@@ -54,8 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     delete_time: "2026-01-02T03:04:05.678Z", cause: "deleted" } }
     """
     ERROR_REASON_CONTEXT_LOST: _ErrorReason.ValueType  # 6
-    """NOT_FOUND: the context lived in an earlier life of its host, and went with it. Its state is gone;
-    create a new one.
+    """NOT_FOUND: the context, or the sandbox, lived in an earlier life of its host, and went with it. Its
+    state is gone; create a new one.
 
     Example: { reason: "CONTEXT_LOST", domain: "codecontext.v1", metadata: { context_id: "c0-…" } }
     """
@@ -67,7 +67,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     execution_id: "e0-…" } }
     """
     ERROR_REASON_CONTEXT_UNREACHABLE: _ErrorReason.ValueType  # 8
-    """UNAVAILABLE with `RetryInfo`: the process that keeps the context's interpreter does not answer.
+    """UNAVAILABLE with `RetryInfo`: the process that keeps the context's interpreter does not answer, or,
+    with a `sandbox_id` in the metadata, one of a sandbox that is to be destroyed.
     Nothing is known to have been lost; retry after the delay. A delete goes on by itself, and its
     first retry after the end is answered with OK.
 
@@ -110,15 +111,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { reason: "SANDBOX_NOT_FOUND", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…" } }
     """
     ERROR_REASON_SANDBOX_DESTROYED: _ErrorReason.ValueType  # 15
-    """NOT_FOUND: the sandbox was destroyed, or went with its last context.
+    """NOT_FOUND: the sandbox was destroyed, expired, or went with its last context; metadata tells when
+    and why. Remembered as deleted contexts are.
 
-    Example: { reason: "SANDBOX_DESTROYED", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…" } }
+    Example: { reason: "SANDBOX_DESTROYED", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…",
+    delete_time: "2026-01-02T03:04:05.678Z", cause: "destroyed" } }
     """
     ERROR_REASON_SANDBOX_EXECUTING: _ErrorReason.ValueType  # 16
     """FAILED_PRECONDITION: a context in the sandbox runs code. Wait, interrupt it, or set `force`.
 
     Example: { reason: "SANDBOX_EXECUTING", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…",
-    execution_id: "e0-…" } }
+    context_id: "c0-…", execution_id: "e0-…" } }
     """
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 17
     """RESOURCE_EXHAUSTED: a limit of the server or of the sandbox is reached; a
@@ -145,8 +148,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { reason: "HOST_UNREACHABLE", domain: "codecontext.v1", metadata: { host: "3" } }
     """
     ERROR_REASON_RUNTIME_UNAVAILABLE: _ErrorReason.ValueType  # 21
-    """UNAVAILABLE with `RetryInfo`: an interpreter of this runtime can't be started now. Nothing was
-    created; retry.
+    """UNAVAILABLE with `RetryInfo`: an interpreter of this runtime, or a sandbox, can't be started now.
+    Nothing was created; retry.
 
     Example: { reason: "RUNTIME_UNAVAILABLE", domain: "codecontext.v1", metadata: { runtime: "python" } }
     """
@@ -161,7 +164,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { reason: "UNAUTHENTICATED", domain: "codecontext.v1", metadata: {} }
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 24
-    """PERMISSION_DENIED: these credentials do not allow the call.
+    """PERMISSION_DENIED: these credentials do not allow the call, or this server's options do not allow
+    anyone what it asks for; then metadata names the `field` and the `option`.
 
     Example: { reason: "PERMISSION_DENIED", domain: "codecontext.v1", metadata: {} }
     """
@@ -243,8 +247,8 @@ Example: { reason: "CONTEXT_DELETED", domain: "codecontext.v1", metadata: { cont
 delete_time: "2026-01-02T03:04:05.678Z", cause: "deleted" } }
 """
 ERROR_REASON_CONTEXT_LOST: ErrorReason.ValueType  # 6
-"""NOT_FOUND: the context lived in an earlier life of its host, and went with it. Its state is gone;
-create a new one.
+"""NOT_FOUND: the context, or the sandbox, lived in an earlier life of its host, and went with it. Its
+state is gone; create a new one.
 
 Example: { reason: "CONTEXT_LOST", domain: "codecontext.v1", metadata: { context_id: "c0-…" } }
 """
@@ -256,7 +260,8 @@ Example: { reason: "CONTEXT_EXECUTING", domain: "codecontext.v1", metadata: { co
 execution_id: "e0-…" } }
 """
 ERROR_REASON_CONTEXT_UNREACHABLE: ErrorReason.ValueType  # 8
-"""UNAVAILABLE with `RetryInfo`: the process that keeps the context's interpreter does not answer.
+"""UNAVAILABLE with `RetryInfo`: the process that keeps the context's interpreter does not answer, or,
+with a `sandbox_id` in the metadata, one of a sandbox that is to be destroyed.
 Nothing is known to have been lost; retry after the delay. A delete goes on by itself, and its
 first retry after the end is answered with OK.
 
@@ -299,15 +304,17 @@ ERROR_REASON_SANDBOX_NOT_FOUND: ErrorReason.ValueType  # 14
 Example: { reason: "SANDBOX_NOT_FOUND", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…" } }
 """
 ERROR_REASON_SANDBOX_DESTROYED: ErrorReason.ValueType  # 15
-"""NOT_FOUND: the sandbox was destroyed, or went with its last context.
+"""NOT_FOUND: the sandbox was destroyed, expired, or went with its last context; metadata tells when
+and why. Remembered as deleted contexts are.
 
-Example: { reason: "SANDBOX_DESTROYED", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…" } }
+Example: { reason: "SANDBOX_DESTROYED", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…",
+delete_time: "2026-01-02T03:04:05.678Z", cause: "destroyed" } }
 """
 ERROR_REASON_SANDBOX_EXECUTING: ErrorReason.ValueType  # 16
 """FAILED_PRECONDITION: a context in the sandbox runs code. Wait, interrupt it, or set `force`.
 
 Example: { reason: "SANDBOX_EXECUTING", domain: "codecontext.v1", metadata: { sandbox_id: "s0-…",
-execution_id: "e0-…" } }
+context_id: "c0-…", execution_id: "e0-…" } }
 """
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 17
 """RESOURCE_EXHAUSTED: a limit of the server or of the sandbox is reached; a
@@ -334,8 +341,8 @@ life of that host is up the answer is CONTEXT_LOST.
 Example: { reason: "HOST_UNREACHABLE", domain: "codecontext.v1", metadata: { host: "3" } }
 """
 ERROR_REASON_RUNTIME_UNAVAILABLE: ErrorReason.ValueType  # 21
-"""UNAVAILABLE with `RetryInfo`: an interpreter of this runtime can't be started now. Nothing was
-created; retry.
+"""UNAVAILABLE with `RetryInfo`: an interpreter of this runtime, or a sandbox, can't be started now.
+Nothing was created; retry.
 
 Example: { reason: "RUNTIME_UNAVAILABLE", domain: "codecontext.v1", metadata: { runtime: "python" } }
 """
@@ -350,7 +357,8 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 23
 Example: { reason: "UNAUTHENTICATED", domain: "codecontext.v1", metadata: {} }
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 24
-"""PERMISSION_DENIED: these credentials do not allow the call.
+"""PERMISSION_DENIED: these credentials do not allow the call, or this server's options do not allow
+anyone what it asks for; then metadata names the `field` and the `option`.
 
 Example: { reason: "PERMISSION_DENIED", domain: "codecontext.v1", metadata: {} }
 """

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63odecontext/v1/resources.proto\x12\x0e\x63odecontext.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd4\x01\n\x0eResourceLimits\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x03\x12+\n\x08\x63pu_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x63pus\x18\x03 \x01(\x01\x12\x11\n\tprocesses\x18\x04 \x01(\x05\x12\x12\n\nopen_files\x18\x05 \x01(\x05\x12\x17\n\x0f\x66ile_size_bytes\x18\x06 \x01(\x03\x12\x17\n\x0fworkspace_bytes\x18\x07 \x01(\x03\x12\x18\n\x10workspace_inodes\x18\x08 \x01(\x03\"\x7f\n\rResourceUsage\x12+\n\x08\x63pu_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x11\n\tprocesses\x18\x03 \x01(\x05\x12\x18\n\x10memory_own_bytes\x18\x04 \x01(\x03\"-\n\tIsolation\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\x12\n\nguarantees\x18\x02 \x03(\t*a\n\rNetworkPolicy\x12\x1e\n\x1aNETWORK_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13NETWORK_POLICY_NONE\x10\x01\x12\x17\n\x13NETWORK_POLICY_HOST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63odecontext/v1/resources.proto\x12\x0e\x63odecontext.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd4\x01\n\x0eResourceLimits\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x03\x12+\n\x08\x63pu_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x63pus\x18\x03 \x01(\x01\x12\x11\n\tprocesses\x18\x04 \x01(\x05\x12\x12\n\nopen_files\x18\x05 \x01(\x05\x12\x17\n\x0f\x66ile_size_bytes\x18\x06 \x01(\x03\x12\x17\n\x0fworkspace_bytes\x18\x07 \x01(\x03\x12\x18\n\x10workspace_inodes\x18\x08 \x01(\x03\"\xe5\x01\n\rResourceUsage\x12+\n\x08\x63pu_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x11\n\tprocesses\x18\x03 \x01(\x05\x12\x18\n\x10memory_own_bytes\x18\x04 \x01(\x03\x12\x1c\n\x0fworkspace_bytes\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10workspace_inodes\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x12\n\x10_workspace_bytesB\x13\n\x11_workspace_inodes\"-\n\tIsolation\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\x12\n\nguarantees\x18\x02 \x03(\t*a\n\rNetworkPolicy\x12\x1e\n\x1aNETWORK_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13NETWORK_POLICY_NONE\x10\x01\x12\x17\n\x13NETWORK_POLICY_HOST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codecontext.v1.resources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NETWORKPOLICY']._serialized_start=473
-  _globals['_NETWORKPOLICY']._serialized_end=570
+  _globals['_NETWORKPOLICY']._serialized_start=576
+  _globals['_NETWORKPOLICY']._serialized_end=673
   _globals['_RESOURCELIMITS']._serialized_start=83
   _globals['_RESOURCELIMITS']._serialized_end=295
-  _globals['_RESOURCEUSAGE']._serialized_start=297
-  _globals['_RESOURCEUSAGE']._serialized_end=424
-  _globals['_ISOLATION']._serialized_start=426
-  _globals['_ISOLATION']._serialized_end=471
+  _globals['_RESOURCEUSAGE']._serialized_start=298
+  _globals['_RESOURCEUSAGE']._serialized_end=527
+  _globals['_ISOLATION']._serialized_start=529
+  _globals['_ISOLATION']._serialized_end=574
 # @@protoc_insertion_point(module_scope)

@@ -27,21 +27,31 @@ class _NetworkPolicy:
 class _NetworkPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NetworkPolicy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     NETWORK_POLICY_UNSPECIFIED: _NetworkPolicy.ValueType  # 0
-    """The server's default, which is NONE unless configured otherwise."""
+    """NONE where the server can keep code from the host's network, and HOST where it can't."""
     NETWORK_POLICY_NONE: _NetworkPolicy.ValueType  # 1
-    """Nothing but the sandbox's own loopback."""
+    """Nothing but the sandbox's own loopback. UNIMPLEMENTED on a server that can't keep that, such as
+    one without cells.
+    """
     NETWORK_POLICY_HOST: _NetworkPolicy.ValueType  # 2
-    """The host's network, if the server allows that; PERMISSION_DENIED if not."""
+    """The host's network, its loopback included, if the server allows that (PERMISSION_DENIED if not).
+    Where the server has no cells it is what every context has. The guarantee `no_network` is missing
+    then, and the host's abstract Unix sockets can be reached if its kernel is older than 6.12.
+    """
 
 class NetworkPolicy(_NetworkPolicy, metaclass=_NetworkPolicyEnumTypeWrapper):
     """What a sandbox may reach over the network."""
 
 NETWORK_POLICY_UNSPECIFIED: NetworkPolicy.ValueType  # 0
-"""The server's default, which is NONE unless configured otherwise."""
+"""NONE where the server can keep code from the host's network, and HOST where it can't."""
 NETWORK_POLICY_NONE: NetworkPolicy.ValueType  # 1
-"""Nothing but the sandbox's own loopback."""
+"""Nothing but the sandbox's own loopback. UNIMPLEMENTED on a server that can't keep that, such as
+one without cells.
+"""
 NETWORK_POLICY_HOST: NetworkPolicy.ValueType  # 2
-"""The host's network, if the server allows that; PERMISSION_DENIED if not."""
+"""The host's network, its loopback included, if the server allows that (PERMISSION_DENIED if not).
+Where the server has no cells it is what every context has. The guarantee `no_network` is missing
+then, and the host's abstract Unix sockets can be reached if its kernel is older than 6.12.
+"""
 Global___NetworkPolicy: _TypeAlias = NetworkPolicy  # noqa: Y015
 
 @_typing.final
@@ -103,7 +113,7 @@ Global___ResourceLimits: _TypeAlias = ResourceLimits  # noqa: Y015
 
 @_typing.final
 class ResourceUsage(_message.Message):
-    """What a context uses now, as measured by the host: never an estimate. A field that this host can't
+    """What a context, or those of a sandbox together, use now, as measured by the host: never an estimate. A field that this host can't
     measure is unset.
     """
 
@@ -113,6 +123,8 @@ class ResourceUsage(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     MEMORY_OWN_BYTES_FIELD_NUMBER: _builtins.int
+    WORKSPACE_BYTES_FIELD_NUMBER: _builtins.int
+    WORKSPACE_INODES_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Resident memory of the context's living processes, in bytes; pages shared with other contexts
     count in full.
@@ -121,6 +133,10 @@ class ResourceUsage(_message.Message):
     """Living processes of the context."""
     memory_own_bytes: _builtins.int
     """Resident memory that no other process shares, in bytes."""
+    workspace_bytes: _builtins.int
+    """Bytes that the workspace of a sandbox holds; unset for a context."""
+    workspace_inodes: _builtins.int
+    """Files and directories in the workspace of a sandbox, itself included; unset for a context."""
     @_builtins.property
     def cpu_time(self) -> _duration_pb2.Duration:
         """CPU time of the context's processes since its start, ended ones included."""
@@ -132,12 +148,21 @@ class ResourceUsage(_message.Message):
         memory_bytes: _builtins.int = ...,
         processes: _builtins.int = ...,
         memory_own_bytes: _builtins.int = ...,
+        workspace_bytes: _builtins.int | None = ...,
+        workspace_inodes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu_time", b"cpu_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_workspace_bytes", b"_workspace_bytes", "_workspace_inodes", b"_workspace_inodes", "cpu_time", b"cpu_time", "workspace_bytes", b"workspace_bytes", "workspace_inodes", b"workspace_inodes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_time", b"cpu_time", "memory_bytes", b"memory_bytes", "memory_own_bytes", b"memory_own_bytes", "processes", b"processes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_workspace_bytes", b"_workspace_bytes", "_workspace_inodes", b"_workspace_inodes", "cpu_time", b"cpu_time", "memory_bytes", b"memory_bytes", "memory_own_bytes", b"memory_own_bytes", "processes", b"processes", "workspace_bytes", b"workspace_bytes", "workspace_inodes", b"workspace_inodes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__workspace_bytes: _TypeAlias = _typing.Literal["workspace_bytes"]  # noqa: Y015
+    _WhichOneofArgType__workspace_bytes: _TypeAlias = _typing.Literal["_workspace_bytes", b"_workspace_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__workspace_inodes: _TypeAlias = _typing.Literal["workspace_inodes"]  # noqa: Y015
+    _WhichOneofArgType__workspace_inodes: _TypeAlias = _typing.Literal["_workspace_inodes", b"_workspace_inodes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace_bytes) -> _WhichOneofReturnType__workspace_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workspace_inodes) -> _WhichOneofReturnType__workspace_inodes | None: ...
 
 Global___ResourceUsage: _TypeAlias = ResourceUsage  # noqa: Y015
 

@@ -62,7 +62,7 @@ class Sandbox(_message.Message):
     id: _builtins.str
     """Its id: made by the server, opaque, never used again."""
     network_policy: _resources_pb2.NetworkPolicy.ValueType
-    """What it may reach over the network."""
+    """What it may reach over the network: what is the case, never UNSPECIFIED."""
     private: _builtins.bool
     """Whether it was made for one context and goes with its last one."""
     workspace: _builtins.str
@@ -83,7 +83,10 @@ class Sandbox(_message.Message):
 
     @_builtins.property
     def resource_limits(self) -> _resources_pb2.ResourceLimits:
-        """The limits that hold in it."""
+        """The limits that hold in it. Processes, bytes and files of the workspace are those of all its
+        contexts together; the others are what a context of it has that asks for nothing else, and are
+        unset in a private one.
+        """
 
     @_builtins.property
     def isolation(self) -> _resources_pb2.Isolation:
@@ -91,11 +94,13 @@ class Sandbox(_message.Message):
 
     @_builtins.property
     def context_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The contexts that live in it."""
+        """The contexts that live in it, those that are starting or being deleted included."""
 
     @_builtins.property
     def resource_usage(self) -> _resources_pb2.ResourceUsage:
-        """What its contexts use together."""
+        """What its contexts use together, and what its workspace holds; `GetSandbox` measures, other calls
+        leave it unset. If one of its contexts can't be measured the figures of processes are unset.
+        """
 
     def __init__(
         self,
@@ -153,20 +158,26 @@ class CreateSandboxRequest(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     network_policy: _resources_pb2.NetworkPolicy.ValueType
-    """What it may reach over the network."""
+    """What it may reach over the network. Where the server can't keep code from the host's network
+    NONE is UNIMPLEMENTED, and unset means what is the case.
+    """
     request_id: _builtins.str
-    """Makes a retry safe: the same id gets the first call's answer."""
+    """Makes a retry safe: the same id gets the first call's answer, as `CodeContextService` tells. 1 to
+    128 characters of printable ASCII.
+    """
     @_builtins.property
     def resource_limits(self) -> _resources_pb2.ResourceLimits:
-        """Limits; unset ones take the server's defaults."""
+        """Limits; unset ones take the server's defaults. Processes, bytes and files of the workspace hold
+        for all its contexts together. The others are the defaults of each context in it.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Labels to find it by: at most 64, keys and values of at most 256 characters."""
+        """Labels to find it by: at most 64, keys of 1 to 256 and values of at most 256 characters."""
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """When to destroy it, counted from now; unset means never."""
+        """When to destroy it, counted from now, whatever runs in it; unset or zero means never."""
 
     def __init__(
         self,
@@ -287,7 +298,7 @@ class ListSandboxesRequest(_message.Message):
     page_size: _builtins.int
     """How many to return at most; 0 means 100, more than 1,000 is cut down to that."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before; empty for the first page."""
+    """The `next_page_token` of the page before; empty for the first page. The filter must be the same."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only sandboxes that have all these labels."""
@@ -352,7 +363,7 @@ class DestroySandboxRequest(_message.Message):
     sandbox_id: _builtins.str
     """Which."""
     force: _builtins.bool
-    """Whether to end running executions too; they end as CONTEXT_DELETED."""
+    """Whether to end running executions too."""
     def __init__(
         self,
         *,

@@ -27,10 +27,20 @@ if _version_not_supported:
 
 class SandboxServiceStub(object):
     """Sandboxes: what contexts run inside. A context gets a private sandbox, which goes with its last
-    context, unless it is created in an existing one; contexts in one sandbox share its files.
+    context, unless it is created in an existing one. Contexts in one sandbox share its files (the
+    workspace, /tmp, /dev/shm), the ports of its network, its System V IPC and its limits, and nothing
+    else: they see and signal none of each other's processes. On a server without cells they share the
+    workspace alone; they have the machine's /tmp and network as all contexts there, and the guarantees in
+    `isolation` tell of processes.
+
+    Private sandboxes are listed, got and destroyed like others; such a destroy deletes their contexts.
 
     Every call may fail with UNAVAILABLE (SERVER_STARTING, SERVER_DRAINING: retry after the `RetryInfo`)
-    and with UNIMPLEMENTED (NOT_IMPLEMENTED) on a server that does not offer it.
+    and with UNIMPLEMENTED (NOT_IMPLEMENTED) on a server that does not offer it. Every call that names a
+    sandbox may fail with INVALID_ARGUMENT (the id is empty) and NOT_FOUND: SANDBOX_NOT_FOUND (never
+    existed, or belongs to someone else), SANDBOX_DESTROYED (with when and why: `destroyed`, `expired`,
+    `removed with its last context`, or `lost`, when its processes were killed from outside and its files
+    went with them), CONTEXT_LOST (it went with an earlier life of its host). Then create a new one.
     """
 
     def __init__(self, channel):
@@ -63,48 +73,69 @@ class SandboxServiceStub(object):
 
 class SandboxServiceServicer(object):
     """Sandboxes: what contexts run inside. A context gets a private sandbox, which goes with its last
-    context, unless it is created in an existing one; contexts in one sandbox share its files.
+    context, unless it is created in an existing one. Contexts in one sandbox share its files (the
+    workspace, /tmp, /dev/shm), the ports of its network, its System V IPC and its limits, and nothing
+    else: they see and signal none of each other's processes. On a server without cells they share the
+    workspace alone; they have the machine's /tmp and network as all contexts there, and the guarantees in
+    `isolation` tell of processes.
+
+    Private sandboxes are listed, got and destroyed like others; such a destroy deletes their contexts.
 
     Every call may fail with UNAVAILABLE (SERVER_STARTING, SERVER_DRAINING: retry after the `RetryInfo`)
-    and with UNIMPLEMENTED (NOT_IMPLEMENTED) on a server that does not offer it.
+    and with UNIMPLEMENTED (NOT_IMPLEMENTED) on a server that does not offer it. Every call that names a
+    sandbox may fail with INVALID_ARGUMENT (the id is empty) and NOT_FOUND: SANDBOX_NOT_FOUND (never
+    existed, or belongs to someone else), SANDBOX_DESTROYED (with when and why: `destroyed`, `expired`,
+    `removed with its last context`, or `lost`, when its processes were killed from outside and its files
+    went with them), CONTEXT_LOST (it went with an earlier life of its host). Then create a new one.
     """
 
     def CreateSandbox(self, request, context):
-        """Makes a sandbox that lives until it is destroyed or expires.
+        """Makes a sandbox that lives until it is destroyed or expires, with or without contexts.
 
         INVALID_ARGUMENT (INVALID_ARGUMENT): a limit over the server's maximum, a negative time; mend the
         field that `BadRequest` names. INVALID_ARGUMENT (REQUEST_ID_REUSED): use a new id.
         RESOURCE_EXHAUSTED (QUOTA_EXCEEDED): too many sandboxes; destroy one or retry later.
-        PERMISSION_DENIED: the network policy is not allowed here.
+        PERMISSION_DENIED (PERMISSION_DENIED): the server does not allow the network policy HOST; its
+        metadata names the option. UNIMPLEMENTED (NOT_IMPLEMENTED): a limit or a network policy that this
+        server can't keep; metadata names the field: leave it out. UNAVAILABLE (RUNTIME_UNAVAILABLE): it
+        could not be made; nothing was created, retry.
+        A caller that goes away before the answer leaves no sandbox behind, unless it gave a `request_id`:
+        then the sandbox is made for whoever asks again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSandbox(self, request, context):
-        """Returns one sandbox.
-
-        NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED): there is none; create one.
+        """Returns one sandbox, with what it uses.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSandboxes(self, request, context):
-        """Lists sandboxes in the order of their creation, page by page.
+        """Lists sandboxes in the order of their creation, page by page. A sandbox that is there during all
+        of the paging is listed exactly once, whatever else is created and destroyed meanwhile.
 
-        INVALID_ARGUMENT: a negative page size, or a page token that this call did not return.
+        INVALID_ARGUMENT: a negative page size, a page token that was not returned for the same filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DestroySandbox(self, request, context):
-        """Deletes all contexts of a sandbox, and its files. OK once all is gone.
+        """Deletes all contexts of a sandbox, and its files. OK means that it is all gone, every process
+        included. Starts and restarts under way in it are waited for; a context that is created or a run
+        that is begun at the same time either is there before, or is NOT_FOUND.
 
-        NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED): nothing to destroy.
-        FAILED_PRECONDITION (SANDBOX_EXECUTING): a context in it runs code; wait, interrupt, or `force`.
-        UNAVAILABLE (CONTEXT_UNREACHABLE): it can't be ended now and goes on by itself; retry.
+        NOT_FOUND: nothing to destroy. Another destroy under way is waited for, and the answer is NOT_FOUND
+        once it is done, UNAVAILABLE if it fails.
+        FAILED_PRECONDITION (SANDBOX_EXECUTING, with the context's and the execution's id): code runs in
+        it or is queued, and nothing was touched; wait, interrupt, or set `force`: then running executions
+        end as CONTEXT_DELETED and queued ones as NOT_STARTED.
+        UNAVAILABLE (CONTEXT_UNREACHABLE, with `RetryInfo`): it can't be ended within the call's deadline
+        and 5 seconds, and goes on by itself; no contexts can be created in it any more, and the first
+        retry after it is done is answered with OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,10 +174,20 @@ def add_SandboxServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SandboxService(object):
     """Sandboxes: what contexts run inside. A context gets a private sandbox, which goes with its last
-    context, unless it is created in an existing one; contexts in one sandbox share its files.
+    context, unless it is created in an existing one. Contexts in one sandbox share its files (the
+    workspace, /tmp, /dev/shm), the ports of its network, its System V IPC and its limits, and nothing
+    else: they see and signal none of each other's processes. On a server without cells they share the
+    workspace alone; they have the machine's /tmp and network as all contexts there, and the guarantees in
+    `isolation` tell of processes.
+
+    Private sandboxes are listed, got and destroyed like others; such a destroy deletes their contexts.
 
     Every call may fail with UNAVAILABLE (SERVER_STARTING, SERVER_DRAINING: retry after the `RetryInfo`)
-    and with UNIMPLEMENTED (NOT_IMPLEMENTED) on a server that does not offer it.
+    and with UNIMPLEMENTED (NOT_IMPLEMENTED) on a server that does not offer it. Every call that names a
+    sandbox may fail with INVALID_ARGUMENT (the id is empty) and NOT_FOUND: SANDBOX_NOT_FOUND (never
+    existed, or belongs to someone else), SANDBOX_DESTROYED (with when and why: `destroyed`, `expired`,
+    `removed with its last context`, or `lost`, when its processes were killed from outside and its files
+    went with them), CONTEXT_LOST (it went with an earlier life of its host). Then create a new one.
     """
 
     @staticmethod

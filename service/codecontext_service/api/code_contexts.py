@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from codecontext.v1 import code_context_pb2
 from codecontext.v1 import code_context_service_pb2 as pb
@@ -16,23 +15,26 @@ from codecontext_service.config import Config
 from codecontext_service.contexts.context import Context
 from codecontext_service.contexts.idempotency import RequestKey
 from codecontext_service.contexts.manager import ContextManager, CreateRequest
+from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.errors import (
     ContextUnreachable,
     ExecutionNotFound,
     FieldViolation,
     InvalidArgument,
-    NotImplementedHere,
 )
 from codecontext_service.domain.questions import AnswerT, Completion, Inspection, Question
 from codecontext_service.executions.execution import Execution, RunRequest
 from codecontext_service.executions.gathering import Gathered
 from codecontext_service.executions.journal import Reader
 from codecontext_service.runtimes.registry import Runtimes
+from codecontext_service.sandboxes.sandbox import SandboxOptions
 
 from . import conversion, paging
+from .deadline import time_for_answer
 from .errors import stream, unary
 from .host import HostInfo
-from .limits import read_limits
+from .limits import read_kept_limits
+from .network import read_network
 from .once import once, payload_of
 from .unimplemented import refuse_missing
 from .validation import Checks
@@ -51,25 +53,34 @@ class CodeContextServicer(CodeContextServiceServicer):
     """Turns calls into what the manager does, and back; see the proto for what each call promises."""
 
     def __init__(
-        self, config: Config, manager: ContextManager, runtimes: Runtimes, host: HostInfo
+        self,
+        config: Config,
+        manager: ContextManager,
+        sandboxes: SandboxManager,
+        runtimes: Runtimes,
+        host: HostInfo,
     ) -> None:
         """Makes a servicer.
 
         Args:
             config: The server's options.
             manager: Does it all.
+            sandboxes: Where contexts can live.
             runtimes: What contexts can be made from.
             host: What is known of the host.
         """
         self._config = config
         self._manager = manager
+        self._sandboxes = sandboxes
         self.answers = manager.answers
         """What callers who ask again get."""
         self._runtimes = runtimes
         self._host = host
 
     def _message(self, context: Context) -> code_context_pb2.CodeContext:
-        return conversion.code_context(context, self._host.isolation, self._host.name)
+        return conversion.code_context(
+            context, self._host.isolation_of(context.sandbox), self._host.name
+        )
 
     # Contexts
 
@@ -78,16 +89,17 @@ class CodeContextServicer(CodeContextServiceServicer):
     async def CreateCodeContext(  # noqa: D102
         self, request: pb.CreateCodeContextRequest, context: _Call
     ) -> pb.CreateCodeContextResponse:
-        _refuse_unoffered(request, "network_policy")
-        _refuse_unoffered(request.resource_limits, "cpus")
-        if not self._host.cells:
-            _refuse_unoffered(
-                request.resource_limits, "processes", "workspace_bytes", "workspace_inodes"
-            )
         checks = Checks()
-        limits = read_limits(checks, request.resource_limits, self._config)
-        if not self._host.cells:
-            limits = limits.without_cells()
+        sandbox = self._sandboxes.find(request.sandbox_id)
+        options = SandboxOptions() if sandbox is None else sandbox.options
+        limits = read_kept_limits(
+            checks, request.resource_limits, self._config, self._host, options.limits
+        )
+        network = read_network(checks, request.network_policy, self._config, self._host)
+        if sandbox is not None and request.network_policy and network is not options.network:
+            checks.wrong(
+                "network_policy", f"is {options.network.value} in this sandbox: leave it out"
+            )
         if request.cwd and (not request.cwd.startswith("/") or "\0" in request.cwd):
             checks.wrong("cwd", "is not absolute: give a path that begins with '/'")
         env = checks.env("env_vars", request.env_vars)
@@ -101,7 +113,15 @@ class CodeContextServicer(CodeContextServiceServicer):
         checks.finish()
         created = await self._manager.create(
             CreateRequest(
-                runtime, request.cwd, env, labels, request.sandbox_id, idle_timeout_s, ttl_s, limits
+                runtime,
+                request.cwd,
+                env,
+                labels,
+                request.sandbox_id,
+                idle_timeout_s,
+                ttl_s,
+                limits,
+                network,
             )
         )
         return pb.CreateCodeContextResponse(context=self._message(created))
@@ -164,7 +184,7 @@ class CodeContextServicer(CodeContextServiceServicer):
     ) -> pb.DeleteCodeContextResponse:
         try:
             # A call that is made again waits for the first one, and may have less time than that.
-            async with asyncio.timeout(_time_for_answer(context) if request.request_id else None):
+            async with asyncio.timeout(time_for_answer(context) if request.request_id else None):
                 response = await self._delete(request, context)
         except (TimeoutError, asyncio.CancelledError) as error:
             if request.request_id:
@@ -184,7 +204,7 @@ class CodeContextServicer(CodeContextServiceServicer):
         self, request: pb.DeleteCodeContextRequest, context: _Call
     ) -> pb.DeleteCodeContextResponse:
         await self._manager.delete(
-            request.context_id, force=request.force, deadline_s=_time_for_answer(context)
+            request.context_id, force=request.force, deadline_s=time_for_answer(context)
         )
         return pb.DeleteCodeContextResponse()
 
@@ -362,7 +382,7 @@ class CodeContextServicer(CodeContextServiceServicer):
                 "cursor", f"is outside of the code: give 0 to {len(request.code)} characters"
             )
         checks.finish()
-        return await self._manager.ask(request.context_id, question, _time_for_answer(context))
+        return await self._manager.ask(request.context_id, question, time_for_answer(context))
 
     @unary
     async def CompleteCode(  # noqa: D102
@@ -403,28 +423,6 @@ class CodeContextServicer(CodeContextServiceServicer):
             start_time=conversion.timestamp(self._host.start_time),
             host=self._host.name,
         )
-
-
-def _refuse_unoffered(request: Message, *fields: str) -> None:
-    """Refuses what this server could only ignore: whoever sets such a field relies on it.
-
-    Raises:
-        NotImplementedHere: One of the fields is set.
-    """
-    for descriptor, _ in request.ListFields():
-        if descriptor.name in fields:
-            raise NotImplementedHere(
-                f"this server does not offer {descriptor.name}: leave it out", field=descriptor.name
-            )
-
-
-def _time_for_answer(context: _Call) -> float | None:
-    """How long an answer may take to arrive before the caller's own deadline, in seconds; None: any time.
-
-    What is left is for the way there and back, which is long where the machine has much to do.
-    """
-    remaining = context.time_remaining()
-    return None if remaining is None else remaining - min(0.5, remaining / 2)  # type: ignore[redundant-expr]  # None without a deadline
 
 
 async def _events(run: Execution, reader: Reader) -> AsyncIterator[Any]:

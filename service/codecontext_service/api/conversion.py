@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
 
-from codecontext.v1 import code_context_pb2, execution_pb2, resources_pb2
+from codecontext.v1 import (
+    code_context_pb2,
+    execution_pb2,
+    resources_pb2,
+    sandbox_service_pb2,
+)
 from codecontext_service.contexts.context import Context
 from codecontext_service.domain import events
 from codecontext_service.domain.limits import Limits
+from codecontext_service.domain.network import Network
 from codecontext_service.executions.execution import Execution
 from codecontext_service.executions.gathering import Gathered
 from codecontext_service.executions.journal import Entry
 from codecontext_service.processes.keeper import Usage
+from codecontext_service.sandboxes.sandbox import Sandbox
 
 _STATES = {
     name.removeprefix("CODE_CONTEXT_STATE_"): value
@@ -65,8 +74,33 @@ def code_context(
         isolation=isolation,
         host=host,
         failure=context.failure if context.state.value == "FAILED" else "",
+        network_policy=network_policy(context.sandbox.options.network),
         executing_execution_id=context.current.id if context.current else "",
     )
+
+
+def sandbox(
+    each: Sandbox, contexts: Iterable[Context], isolation: resources_pb2.Isolation, host: str
+) -> sandbox_service_pb2.Sandbox:
+    """Converts a sandbox with the contexts that live in it."""
+    return sandbox_service_pb2.Sandbox(
+        id=each.id,
+        labels=each.options.labels,
+        create_time=timestamp(each.create_time),
+        expire_time=None if each.expire_time is None else timestamp(each.expire_time),
+        resource_limits=resource_limits(each.options.limits),
+        network_policy=network_policy(each.options.network),
+        isolation=isolation,
+        context_ids=[context.id for context in contexts],
+        private=each.private,
+        workspace=str(each.workspace),
+        host=host,
+    )
+
+
+def network_policy(network: Network) -> resources_pb2.NetworkPolicy.ValueType:
+    """Converts a network policy."""
+    return resources_pb2.NetworkPolicy.Value(f"NETWORK_POLICY_{network.value}")
 
 
 def resource_limits(limits: Limits) -> resources_pb2.ResourceLimits:

@@ -30,6 +30,7 @@ _CODES: tuple[tuple[type[errors.ServiceError], int], ...] = (
     (errors.FailedPrecondition, code_pb2.FAILED_PRECONDITION),
     (errors.QuotaExceeded, code_pb2.RESOURCE_EXHAUSTED),
     (errors.Unavailable, code_pb2.UNAVAILABLE),
+    (errors.PermissionDenied, code_pb2.PERMISSION_DENIED),
     (errors.NotImplementedHere, code_pb2.UNIMPLEMENTED),
 )
 

@@ -10,8 +10,11 @@ from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1 import resources_pb2
 from codecontext_service.config import Config
 from codecontext_service.domain.limits import Limits
+from codecontext_service.domain.network import Network
 from codecontext_service.processes.containment import Containment
 from codecontext_service.runtimes.registry import ALIASES, Runtimes
+from codecontext_service.sandboxes.sandbox import Sandbox
+from codecontext_service.workers.tiers import NO_NETWORK
 
 from .conversion import duration, resource_limits
 
@@ -32,6 +35,16 @@ class HostInfo:
         self.start_time = time.time()
         self.isolation = resources_pb2.Isolation(
             tier=containment.tier, guarantees=containment.guarantees
+        )
+        """What holds for a context that asks for nothing else."""
+
+    def isolation_of(self, sandbox: Sandbox) -> resources_pb2.Isolation:
+        """Describes how a sandbox is contained: one with the host's network has fewer guarantees."""
+        if sandbox.options.network is Network.NONE:
+            return self.isolation
+        return resources_pb2.Isolation(
+            tier=self.isolation.tier,
+            guarantees=[each for each in self.isolation.guarantees if each != NO_NETWORK],
         )
 
     def runtimes(self, runtimes: Runtimes) -> list[pb.RuntimeInfo]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import Message
+
 from codecontext.v1 import resources_pb2
 from codecontext_service.config import Config
-from codecontext_service.domain.limits import MIN_OPEN_FILES, Limits
+from codecontext_service.domain.errors import NotImplementedHere
+from codecontext_service.domain.limits import MIN_OPEN_FILES, NO_LIMITS, SHARED, Limits
 
+from .host import HostInfo
 from .validation import Checks
 
 
@@ -14,14 +18,18 @@ def read_limits(
     message: resources_pb2.ResourceLimits,
     config: Config,
     field: str = "resource_limits",
+    *,
+    sandbox: Limits = NO_LIMITS,
 ) -> Limits:
-    """Returns the limits that a request asks for, with the server's defaults for what it leaves out.
+    """Returns the limits that a request asks for, with defaults for what it leaves out.
 
     Args:
         checks: Takes note of what is negative, or more than the server allows.
         message: The request's limits.
         config: Holds the defaults and the maxima.
         field: The name of the message in the request.
+        sandbox: Those of the sandbox that a context is to live in. What a sandbox has as a whole can't be
+            changed; of the others these are the defaults, and then the server's.
     """
     asked = Limits(
         memory_bytes=checks.not_negative(f"{field}.memory_bytes", message.memory_bytes),
@@ -42,4 +50,43 @@ def read_limits(
         checks.wrong(
             f"{field}.open_files", f"is less than {MIN_OPEN_FILES}, which an interpreter needs"
         )
-    return asked.over(config.default_limits)
+    for name in SHARED:
+        theirs, its = getattr(asked, name), getattr(sandbox, name)
+        if its and theirs not in (0, its):
+            checks.wrong(
+                f"{field}.{name}",
+                f"is {its} for all contexts of the sandbox together: leave it out",
+            )
+    return asked.over(sandbox).over(config.default_limits)
+
+
+def read_kept_limits(
+    checks: Checks,
+    message: resources_pb2.ResourceLimits,
+    config: Config,
+    host: HostInfo,
+    sandbox: Limits = NO_LIMITS,
+) -> Limits:
+    """Returns the limits that a request asks for, see `read_limits`, without those that nothing keeps here.
+
+    Raises:
+        NotImplementedHere: It asks for such a one.
+    """
+    _refuse_unoffered(message, "cpus")
+    if not host.cells:
+        _refuse_unoffered(message, *SHARED)
+    limits = read_limits(checks, message, config, sandbox=sandbox)
+    return limits if host.cells else limits.without_cells()
+
+
+def _refuse_unoffered(request: Message, *fields: str) -> None:
+    """Refuses what this server could only ignore: whoever sets such a field relies on it.
+
+    Raises:
+        NotImplementedHere: One of the fields is set.
+    """
+    for descriptor, _ in request.ListFields():
+        if descriptor.name in fields:
+            raise NotImplementedHere(
+                f"this server does not offer {descriptor.name}: leave it out", field=descriptor.name
+            )

@@ -12,7 +12,7 @@ from .context import Context, State
 class Expiries:
     """The times at which contexts expire if nobody uses them before."""
 
-    def __init__(self, on_expired: Callable[[Context], None]) -> None:
+    def __init__(self, on_expired: Callable[[Context], object]) -> None:
         """Starts without any.
 
         Args:

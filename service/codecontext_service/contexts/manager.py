@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from codecontext_service.config import Config
@@ -25,8 +24,10 @@ from codecontext_service.domain.errors import (
     ServerDraining,
     ServerStarting,
 )
+from codecontext_service.domain.graves import Graves
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.domain.limits import NO_LIMITS, Limits
+from codecontext_service.domain.network import Network
 from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, RunRequest, StopCause
 from codecontext_service.executions.store import ExecutionStore
@@ -36,7 +37,6 @@ from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes
 from .context import Context, ContextLimits, ContextOptions, State
 from .deletion import Deletion
 from .expiry import Expiries
-from .graves import Graves
 from .idempotency import FirstAnswers
 from .provision import provide
 
@@ -56,9 +56,12 @@ class CreateRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     sandbox_id: str = ""
+    """Empty means a private one."""
     idle_timeout_s: float = 0.0
     ttl_s: float = 0.0
     limits: Limits = NO_LIMITS
+    network: Network = Network.NONE
+    """What a private sandbox may reach."""
 
 
 class ContextManager:
@@ -83,7 +86,7 @@ class ContextManager:
         self._contexts: dict[str, Context] = {}
         self._deletions: dict[str, Deletion] = {}
         self._graves = Graves(config.deleted_ids, config.deleted_ids_s)
-        self._expiries = Expiries(lambda context: self._begin_deletion(context, cause="expired"))
+        self._expiries = Expiries(lambda context: self.begin_deletion(context, cause="expired"))
         self._limits = ContextLimits(config.max_queued_executions, config.interrupt_grace_s)
         self._background: set[asyncio.Task[object]] = set()
 
@@ -115,11 +118,10 @@ class ContextManager:
 
     def _not_found(self, context_id: str) -> NotFound:
         if grave := self._graves.find(context_id):
-            when = datetime.fromtimestamp(grave.delete_time, UTC).isoformat(timespec="milliseconds")
             return ContextDeleted(
-                f"context {context_id} was {grave.cause} at {when}",
+                f"context {context_id} was {grave.cause} at {grave.time_text}",
                 context_id=context_id,
-                delete_time=when.replace("+00:00", "Z"),
+                delete_time=grave.time_text,
                 cause=grave.cause,
             )
         if self._ids.is_lost(context_id, "c"):
@@ -146,7 +148,13 @@ class ContextManager:
         page = list(itertools.islice(chosen, limit + 1))
         return (page[:limit], page[limit - 1].number) if len(page) > limit else (page, None)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Checks that there may be new work.
+
+        Raises:
+            ServerStarting: It is too early.
+            ServerDraining: It is too late.
+        """
         if self.phase == "starting":
             raise ServerStarting("the server is starting; retry")
         if self.phase == "draining":
@@ -163,11 +171,11 @@ class ContextManager:
             ServerStarting: It is too early.
             ServerDraining: It is too late.
             QuotaExceeded: There are too many contexts.
-            SandboxNotFound: There is no such sandbox.
+            NotFound: There is no such sandbox.
             InvalidArgument: The interpreter can't work in the directory.
             RuntimeUnavailable: No interpreter could be started.
         """
-        self._check_open()
+        self.check_open()
         if len(self._contexts) >= self.config.max_contexts:
             raise QuotaExceeded(
                 f"there are {len(self._contexts)} contexts; delete one or retry later",
@@ -175,14 +183,14 @@ class ContextManager:
                 limit=self.config.max_contexts,
                 subject="contexts",
             )
-        sandbox = self._sandboxes.enter(request.sandbox_id, request.limits)
+        sandbox = self._sandboxes.enter(request.sandbox_id, request.limits, request.network)
         context = self._make_context(request, sandbox)
         self._contexts[context.id] = context
         try:
             async with context.lifecycle:
                 await self._give_interpreter(context)
         except BaseException as error:
-            self._begin_deletion(context, cause="never created")
+            self.begin_deletion(context, cause="never created")
             if isinstance(error, Exception):  # else its caller does not wait any more
                 await self._deletions[context.id].wait(
                     self.config.delete_deadline_s, began_it=False
@@ -232,7 +240,7 @@ class ContextManager:
             ContextFailed: It has lost its state.
             QuotaExceeded: Too many runs wait in it.
         """
-        self._check_open()
+        self.check_open()
         context = self.get(context_id)
         execution = Execution(
             self._ids.make("e"),
@@ -290,9 +298,9 @@ class ContextManager:
             Unanswered: There is no answer.
             ContextUnreachable: It does not answer.
         """
-        self._check_open()
+        self.check_open()
         context = self.get(context_id)
-        await self._settled(context)
+        await self.settled(context)
         return await context.ask(question, min(_ANSWER_S, deadline_s or _ANSWER_S))
 
     async def restart(self, context_id: str) -> Context:
@@ -303,7 +311,7 @@ class ContextManager:
             ContextUnreachable: Its old interpreter can't be ended now.
             RuntimeUnavailable: No new interpreter could be started; the context is FAILED.
         """
-        self._check_open()
+        self.check_open()
         context = self.get(context_id)
         task = asyncio.create_task(self._restart(context))
         self._keep(task)
@@ -359,7 +367,7 @@ class ContextManager:
             # What does not settle in time is deleted once it does, without this caller.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(_loop_time(deadline)):
-                    await self._settled(context)
+                    await self.settled(context)
         if context.id not in self._deletions:
             if context.id not in self._contexts:
                 raise self._not_found(context_id)
@@ -370,7 +378,7 @@ class ContextManager:
                     execution_id=busy.id,
                 )
             began_it = True
-            self._begin_deletion(context, cause="deleted")
+            self.begin_deletion(context, cause="deleted")
         deletion = self._deletions[context.id]
         if not await deletion.wait(deadline - time.monotonic(), began_it=began_it):
             raise self._unreachable(context)
@@ -386,8 +394,8 @@ class ContextManager:
         """Returns whether a delete that has ended owes an OK, which is given with this."""
         return self._graves.claim_ok(context_id)
 
-    async def _settled(self, context: Context) -> None:
-        """Waits for a start or restart that is under way."""
+    async def settled(self, context: Context) -> None:
+        """Waits for a start or restart of a context that is under way."""
         while context.lifecycle.locked() and context.id not in self._deletions:
             async with context.lifecycle:
                 pass
@@ -398,24 +406,28 @@ class ContextManager:
             context_id=context.id,
         )
 
-    def _begin_deletion(
+    def begin_deletion(
         self, context: Context, *, cause: str, stop: StopCause = StopCause.DELETE
-    ) -> None:
+    ) -> asyncio.Task[None]:
         """Begins to delete a context, unless that is under way.
 
         Args:
             context: Which.
             cause: What is remembered of it.
             stop: Why its running execution ends.
+
+        Returns:
+            The task that deletes it, which succeeds once all is gone. It must not be cancelled.
         """
         if context.id in self._deletions:
-            return
+            return self._deletions[context.id].task
         context.state = State.DELETING
         self._expiries.cancel(context)
         context.end_queue("the context was deleted")
         task = asyncio.create_task(self._delete(context, cause, stop))
         self._keep(task)
         self._deletions[context.id] = Deletion(task)
+        return task
 
     async def _delete(self, context: Context, cause: str, stop: StopCause) -> None:
         async with context.lifecycle:
@@ -463,7 +475,7 @@ class ContextManager:
             await asyncio.wait(either, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
             forced.cancel()
         for context in list(self._contexts.values()):
-            self._begin_deletion(context, cause="deleted", stop=StopCause.SHUTDOWN)
+            self.begin_deletion(context, cause="deleted", stop=StopCause.SHUTDOWN)
         tasks: list[asyncio.Task[None]] = [deletion.task for deletion in self._deletions.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=self.config.delete_deadline_s)

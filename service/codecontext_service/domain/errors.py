@@ -100,6 +100,12 @@ class SandboxNotFound(NotFound):
     reason = "SANDBOX_NOT_FOUND"
 
 
+class SandboxDestroyed(SandboxNotFound):
+    """The sandbox was destroyed, or went with its last context."""
+
+    reason = "SANDBOX_DESTROYED"
+
+
 class FailedPrecondition(ServiceError):
     """The thing is not in the state that the call wants."""
 
@@ -108,6 +114,12 @@ class ContextExecuting(FailedPrecondition):
     """Code runs in the context, or is queued."""
 
     reason = "CONTEXT_EXECUTING"
+
+
+class SandboxExecuting(FailedPrecondition):
+    """Code runs in a context of the sandbox, or is queued."""
+
+    reason = "SANDBOX_EXECUTING"
 
 
 class ContextFailed(FailedPrecondition):
@@ -174,6 +186,12 @@ class ServerDraining(Unavailable):
     """The server takes no new work."""
 
     reason = "SERVER_DRAINING"
+
+
+class PermissionDenied(ServiceError):
+    """The caller may not have what the call asks for."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class NotImplementedHere(ServiceError):

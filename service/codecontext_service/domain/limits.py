@@ -33,9 +33,13 @@ class Limits:
     workspace_inodes: int = 0
     """Files and directories that the sandbox's workspace may hold."""
 
+    def of_sandbox(self) -> Limits:
+        """Returns those of these limits that a sandbox has as a whole, and not each of its contexts."""
+        return Limits(**{name: getattr(self, name) for name in SHARED})
+
     def without_cells(self) -> Limits:
         """Returns what of these limits can be kept where there are no cells."""
-        return replace(self, processes=0, workspace_bytes=0, workspace_inodes=0)
+        return replace(self, **dict.fromkeys(SHARED, 0))
 
     def over(self, defaults: Limits) -> Limits:
         """Returns these limits, with others for those that are 0."""
@@ -44,3 +48,6 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+SHARED = ("processes", "workspace_bytes", "workspace_inodes")
+"""The limits that a sandbox has as a whole."""

@@ -176,6 +176,11 @@ class CellGroup:
         return not self._living() and self._spec == self.cells.default
 
     @property
+    def inhabited(self) -> bool:
+        """Whether any of its cells lives, and with it their files."""
+        return bool(self._living())
+
+    @property
     def workspace(self) -> int:
         """A descriptor of the workspace; -1 if it has none."""
         living = self._living()

@@ -26,12 +26,21 @@ class KeeperLost(Exception):
 
 @dataclass(frozen=True)
 class Usage:
-    """What a context uses."""
+    """What a context uses, or several together."""
 
     cpu_time_s: float
     memory_bytes: int
     own_memory_bytes: int
     processes: int
+
+    def plus(self, other: Usage) -> Usage:
+        """Returns what this one and another use together."""
+        return Usage(
+            self.cpu_time_s + other.cpu_time_s,
+            self.memory_bytes + other.memory_bytes,
+            self.own_memory_bytes + other.own_memory_bytes,
+            self.processes + other.processes,
+        )
 
 
 class Keeper(ABC):

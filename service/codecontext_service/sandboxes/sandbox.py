@@ -1,132 +1,261 @@
-"""Sandboxes: each has a workspace, which goes with its last context."""
+"""Sandboxes: each has a workspace, which goes with it."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-from dataclasses import replace
+import itertools
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from codecontext_service.domain.errors import SandboxNotFound
+from codecontext_service.config import Config
+from codecontext_service.domain.errors import (
+    ContextLost,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    SandboxDestroyed,
+    SandboxNotFound,
+)
+from codecontext_service.domain.graves import Graves
 from codecontext_service.domain.ids import IdMaker
-from codecontext_service.domain.limits import Limits
-from codecontext_service.processes.cells import CellGroup, Cells
+from codecontext_service.domain.limits import NO_LIMITS, Limits
+from codecontext_service.domain.network import Network
+from codecontext_service.processes.cells import CellGroup, Cells, Home
 from codecontext_service.workers.jail import WORKSPACE
+
+from .folders import remove_folder
+
+
+@dataclass(frozen=True)
+class SandboxOptions:
+    """What a sandbox was created with."""
+
+    limits: Limits = NO_LIMITS
+    """Those that it has as a whole, and what its contexts have that ask for nothing else."""
+    network: Network = Network.NONE
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ttl_s: float = 0.0
+    """In seconds; 0 means that it does not expire."""
+
+
+@dataclass(frozen=True)
+class WorkspaceUsage:
+    """What a workspace holds."""
+
+    bytes: int
+    inodes: int
 
 
 class Sandbox:
     """What contexts live in; they share its workspace."""
 
-    def __init__(self, id_: str, cells: CellGroup, folder: Path | None) -> None:
+    def __init__(
+        self,
+        id_: str,
+        options: SandboxOptions,
+        cells: CellGroup,
+        folder: Path | None,
+        *,
+        private: bool,
+    ) -> None:
         """Knows a sandbox.
 
         Args:
             id_: Its id.
+            options: What it was created with.
             cells: Its cells.
             folder: Where its workspace is, if its cells have none.
+            private: Whether it goes with its last context.
         """
         self.id = id_
+        self.number = 0
+        """Its place in the order of creation."""
+        self.options = options
         self.cells = cells
         self.folder = folder
+        self.private = private
         self.workspace = Path(WORKSPACE) if folder is None else folder / "workspace"
         """The workspace as code sees it."""
         self.contexts = 0
         """How many contexts live in it, those that are being created and deleted included."""
+        self.create_time = time.time()
+        self.expire_time: float | None = None
+        self.closing = False
+        """Whether it is being removed: no more contexts come."""
+        self.holder = Home(cells)
+        """Has the cell that keeps it while it has no contexts, if it is not private and cells have files."""
+
+    def usage(self) -> WorkspaceUsage | None:
+        """Measures what its workspace holds; None where that is not known."""
+        if self.folder is not None or self.cells.workspace < 0:
+            return None
+        found = os.fstatvfs(self.cells.workspace)
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        return WorkspaceUsage(used, found.f_files - found.f_ffree)
 
 
 class Sandboxes:
     """All sandboxes of a host."""
 
-    def __init__(self, folder: Path, ids: IdMaker, cells: Cells) -> None:
+    def __init__(self, folder: Path, ids: IdMaker, cells: Cells, config: Config) -> None:
         """Starts without any.
 
         Args:
             folder: Where their workspaces go, if cells have none.
             ids: Makes their ids.
             cells: Where their contexts live.
+            config: How much is remembered of those that are gone.
         """
         self._folder = folder
         self._cells = cells
         self._ids = ids
+        self._numbers = itertools.count(1)
         self._sandboxes: dict[str, Sandbox] = {}
+        self.graves = Graves(config.deleted_ids, config.deleted_ids_s)
+        """Those that are gone."""
         folder.mkdir(mode=0o700, exist_ok=True)
 
-    def enter(self, sandbox_id: str, limits: Limits) -> Sandbox:
+    @property
+    def all(self) -> Iterable[Sandbox]:
+        """All sandboxes, in the order of their creation."""
+        return self._sandboxes.values()
+
+    def find(self, sandbox_id: str) -> Sandbox | None:
+        """Returns a sandbox, if there is one of that id."""
+        return self._sandboxes.get(sandbox_id)
+
+    def get(self, sandbox_id: str) -> Sandbox:
+        """Returns a sandbox.
+
+        Raises:
+            InvalidArgument: The id is empty.
+            NotFound: There is none; `SandboxDestroyed` and `ContextLost` say more.
+        """
+        if not sandbox_id:
+            raise InvalidArgument(
+                FieldViolation("sandbox_id", "is empty: give the id of a sandbox")
+            )
+        if sandbox := self._sandboxes.get(sandbox_id):
+            return sandbox
+        raise self.not_found(sandbox_id)
+
+    def not_found(self, sandbox_id: str) -> NotFound:
+        """Returns the error that says why there is no such sandbox."""
+        if grave := self.graves.find(sandbox_id):
+            return SandboxDestroyed(
+                f"sandbox {sandbox_id} was {grave.cause} at {grave.time_text}",
+                sandbox_id=sandbox_id,
+                delete_time=grave.time_text,
+                cause=grave.cause,
+            )
+        if self._ids.is_lost(sandbox_id, "s"):
+            return ContextLost(
+                f"sandbox {sandbox_id} went with an earlier life of this server",
+                sandbox_id=sandbox_id,
+            )
+        return SandboxNotFound(
+            f"there is no sandbox {sandbox_id[:100]!r}; create one", sandbox_id=sandbox_id[:100]
+        )
+
+    def enter(self, sandbox_id: str, limits: Limits, network: Network) -> Sandbox:
         """Takes note that a context will live in a sandbox; `leave` is its counterpart.
 
         Args:
             sandbox_id: Which; empty makes a private one.
             limits: What a private one may use.
+            network: What a private one may reach.
 
         Raises:
-            SandboxNotFound: There is none.
+            NotFound: There is none, or it is being destroyed.
         """
         if sandbox_id:
-            sandbox = self._sandboxes.get(sandbox_id)
-            if sandbox is None:
+            sandbox = self.get(sandbox_id)
+            if sandbox.closing:
                 raise SandboxNotFound(
-                    f"there is no sandbox {sandbox_id}; create one", sandbox_id=sandbox_id
+                    f"sandbox {sandbox_id} is being destroyed; create one", sandbox_id=sandbox_id
                 )
         else:
-            sandbox = self._make(limits)
+            sandbox = self._make(SandboxOptions(limits.of_sandbox(), network), private=True)
+            self._add(sandbox)
         sandbox.contexts += 1
         return sandbox
 
-    def _make(self, limits: Limits) -> Sandbox:
+    async def create(self, options: SandboxOptions) -> Sandbox:
+        """Makes a sandbox that stays without contexts.
+
+        A caller that is cancelled leaves nothing behind.
+
+        Raises:
+            CellError: It could not be made.
+            OSError: Its folder could not be made.
+        """
+        sandbox = self._make(options, private=False)
+        if self._cells.full:
+            await self.hold(sandbox)
+        self._add(sandbox)
+        return sandbox
+
+    def _add(self, sandbox: Sandbox) -> None:
+        sandbox.number = next(self._numbers)
+        self._sandboxes[sandbox.id] = sandbox
+
+    async def hold(self, sandbox: Sandbox) -> None:
+        """Gives a sandbox a cell that keeps it, unless it is being removed.
+
+        Raises:
+            CellError: None could be made.
+        """
+        async with sandbox.cells.lock:
+            if not sandbox.closing:
+                sandbox.holder.move_in(await sandbox.cells.grow())
+
+    def _make(self, options: SandboxOptions, *, private: bool) -> Sandbox:
         id_ = self._ids.make("s")
         spec, folder = self._cells.default, None
         if self._cells.full:
             spec = replace(
                 spec,
-                workspace_bytes=limits.workspace_bytes,
-                workspace_inodes=limits.workspace_inodes,
+                workspace_bytes=options.limits.workspace_bytes,
+                workspace_inodes=options.limits.workspace_inodes,
+                host_network=options.network is Network.HOST,
             )
         else:
             folder = self._folder / id_
-        sandbox = self._sandboxes[id_] = Sandbox(id_, CellGroup(self._cells, spec), folder)
+        group = CellGroup(self._cells, spec)
+        sandbox = Sandbox(id_, options, group, folder, private=private)
         if folder is not None:
             sandbox.workspace.mkdir(parents=True, mode=0o700)
         return sandbox
 
     async def leave(self, sandbox: Sandbox) -> None:
-        """Takes note that a context is gone; with the last one its files are removed.
+        """Takes note that a context is gone; with its last one a private sandbox is removed.
 
         Raises:
-            OSError: They can't be removed. The context counts as living here still.
+            OSError: Its files can't be removed. The context counts as living here still.
         """
-        if sandbox.contexts == 1:
-            del self._sandboxes[sandbox.id]
-            try:
-                if sandbox.folder is not None and not _remove_empty(sandbox.folder):
-                    await asyncio.to_thread(_remove, sandbox.folder)
-            except OSError:
-                self._sandboxes[sandbox.id] = sandbox
-                raise
+        if sandbox.contexts == 1 and sandbox.private:
+            await self.remove(sandbox, cause="removed with its last context")
         sandbox.contexts -= 1
 
+    async def remove(self, sandbox: Sandbox, *, cause: str) -> None:
+        """Removes a sandbox whose contexts are gone, and its files.
 
-def _remove_empty(folder: Path) -> bool:
-    """Removes a sandbox's folder if nothing was ever written, which a thread would only slow down."""
-    try:
-        (folder / "workspace").rmdir()
-        folder.rmdir()
-    except OSError:
-        return False
-    return True
+        Args:
+            sandbox: Which. From now on no more contexts come, even if this fails.
+            cause: What is remembered of it.
 
-
-def _remove(folder: Path) -> None:
-    """Removes a folder, whatever its permissions were made to be."""
-    shutil.rmtree(folder, onerror=lambda function, path, error: _insist(folder, path))
-
-
-def _insist(folder: Path, path: str) -> None:
-    parent = Path(path).parent
-    if folder in parent.parents or parent == folder:
-        parent.chmod(0o700)
-    target = Path(path)
-    if target.is_dir() and not target.is_symlink():
-        target.chmod(0o700)
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
+        Raises:
+            OSError: Its files can't be removed.
+        """
+        sandbox.closing = True
+        async with sandbox.cells.lock:  # a cell may be on its way to it
+            sandbox.holder.leave()
+            if sandbox.holder.cell is not None:
+                await asyncio.shield(sandbox.holder.cell.gone)
+        if sandbox.folder is not None:
+            await remove_folder(sandbox.folder)
+        self._sandboxes.pop(sandbox.id, None)
+        self.graves.add(sandbox.id, cause=cause, owes_ok=False)

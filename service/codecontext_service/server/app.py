@@ -23,9 +23,11 @@ from codecontext.v1 import (
 )
 from codecontext_service.api.code_contexts import CodeContextServicer
 from codecontext_service.api.host import HostInfo
+from codecontext_service.api.sandboxes import SandboxServicer
 from codecontext_service.api.unimplemented import refuse_missing
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.contexts.manager import ContextManager
+from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.processes.cells import Cells
 from codecontext_service.processes.launcher import Launcher, LauncherLost
@@ -60,6 +62,7 @@ _LAUNCHER_S = 5.0
 @dataclass(frozen=True)
 class _Parts:
     manager: ContextManager
+    sandboxes: SandboxManager
     runtimes: Runtimes
     cells: Cells
     launcher: Launcher
@@ -116,7 +119,9 @@ class Server:
             for each in config.runtimes
         )
         ids = IdMaker()
-        manager = ContextManager(config, ids, Sandboxes(self._state.path / "sandboxes", ids, cells))
+        places = Sandboxes(self._state.path / "sandboxes", ids, cells, config)
+        manager = ContextManager(config, ids, places)
+        sandboxes = SandboxManager(config, manager, places)
         if not launcher.containment.cells:
             launcher.containment = uncontained(pid_namespaces=False)
         host = HostInfo(launcher.containment)
@@ -141,12 +146,14 @@ class Server:
             ]
         )
         checks = health.aio.HealthServicer()
-        self._parts = _Parts(manager, runtimes, cells, launcher, checks, server)
+        self._parts = _Parts(manager, sandboxes, runtimes, cells, launcher, checks, server)
         await self._set_health(serving=False)
         code_context_service_pb2_grpc.add_CodeContextServiceServicer_to_server(
-            CodeContextServicer(config, manager, runtimes, host), server
+            CodeContextServicer(config, manager, sandboxes, runtimes, host), server
         )
-        sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(_SandboxServicer(), server)
+        sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(
+            SandboxServicer(config, sandboxes, manager.answers, host), server
+        )
         file_service_pb2_grpc.add_FileServiceServicer_to_server(_FileServicer(), server)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         reflection.enable_server_reflection(
@@ -185,7 +192,8 @@ class Server:
         """
         logger.info("draining", extra={"grace_s": self.config.drain_grace_s})
         await self._set_health(serving=False)
-        return await self._parts.manager.drain(self.config.drain_grace_s, self._force)
+        contexts_gone = await self._parts.manager.drain(self.config.drain_grace_s, self._force)
+        return await self._parts.sandboxes.drain() and contexts_gone
 
     async def stop(self) -> bool:
         """Ends the server and every process below it.
@@ -210,11 +218,6 @@ def _cells(config: Config, launcher: Launcher) -> Cells:
     own_uids = launcher.containment.own_uids
     uids = range(config.first_uid, config.first_uid + _UIDS) if own_uids else range(0)
     return Cells(launcher, spec, uids)
-
-
-@refuse_missing
-class _SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
-    """Sandboxes of their own are not offered yet."""
 
 
 @refuse_missing

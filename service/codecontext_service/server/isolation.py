@@ -101,6 +101,8 @@ async def assess() -> dict[str, Any]:
 async def _shown(config: Config) -> tuple[str, ...]:
     """Returns what interpreters read of the machine beside the system's own directories."""
     shown = {ROOT}
+    if config.allow_host_network:
+        shown.add("/etc/resolv.conf")  # often a link to what the jail does not show
     for runtime in config.runtimes:
         said = await _run([runtime.interpreter, "-I", "-c", _ENVIRONMENT_PATHS])
         shown |= {str(Path(runtime.interpreter).parent.parent), *json.loads(said)}
