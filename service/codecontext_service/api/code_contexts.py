@@ -79,15 +79,10 @@ class CodeContextServicer(CodeContextServiceServicer):
         self, request: pb.CreateCodeContextRequest, context: _Call
     ) -> pb.CreateCodeContextResponse:
         _refuse_unoffered(request, "network_policy")
-        _refuse_unoffered(request.resource_limits, "cpus")
-        if not self._host.cells:
-            _refuse_unoffered(
-                request.resource_limits, "processes", "workspace_bytes", "workspace_inodes"
-            )
+        _refuse_unoffered(request.resource_limits, *self._host.unkept_limits)
         checks = Checks()
         limits = read_limits(checks, request.resource_limits, self._config)
-        if not self._host.cells:
-            limits = limits.without_cells()
+        limits = limits.without(self._host.unkept_limits)
         if request.cwd and (not request.cwd.startswith("/") or "\0" in request.cwd):
             checks.wrong("cwd", "is not absolute: give a path that begins with '/'")
         env = checks.env("env_vars", request.env_vars)
