@@ -42,6 +42,9 @@ _MEMORY_LIMITS = {1: "memory.limit_in_bytes", 2: "memory.max"}
 _SWAP_LIMITS = {1: "memory.memsw.limit_in_bytes", 2: "memory.swap.max"}
 _OOM_COUNTS = {1: "memory.oom_control", 2: "memory.events"}
 
+_START_WAIT_S = 10.0
+"""How long other servers may take to start. Whoever can read the directory could hold the lock."""
+
 _LEFTOVERS_WAIT_S = 2.0
 """How long the processes of a server that was killed may take to end, at the next one's start."""
 
@@ -74,7 +77,7 @@ class Tree:
         self._enabled: list[str] = []
         self._moved = False
         # One server at a time, or one would take the other's group, not locked yet, for a dead one's.
-        with locked(parent):
+        with locked(parent, _START_WAIT_S):
             _remove_leftovers(parent)
             self.own = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
             self._lock = lock(self.own)
@@ -87,19 +90,19 @@ class Tree:
 
     def close(self) -> None:
         """Removes the server's group and all below it, and leaves the rest as it was found."""
-        with contextlib.suppress(FileNotFoundError):
-            _remove(self.own, spare=self.own / _LEAF if self._moved else None)
+        try:
+            _remove(self.own, spare=(self.own, self.own / _LEAF))
             if self._enabled:
+                _write(self.own / "cgroup.subtree_control", _minus(self._wanted()))
                 with contextlib.suppress(OSError):  # another server needs them
-                    _write(self.own / "cgroup.subtree_control", _minus(self._wanted()))
                     _write(self._parent / "cgroup.subtree_control", _minus(self._enabled))
-            try:
-                if self._moved:
-                    _write(self._parent / "cgroup.procs", str(os.getpid()))
-                _remove(self.own)
-            except OSError as error:
-                logger.warning("a control group is left: %s", error)
-        os.close(self._lock)
+            if self._moved:
+                _write(self._parent / "cgroup.procs", str(os.getpid()))
+            _remove(self.own)
+        except OSError as error:
+            logger.warning("a control group is left: %s", error)
+        finally:
+            os.close(self._lock)
 
     def _wanted(self) -> list[str]:
         return sorted(self.controllers - {CPU_TIME})  # which version 2 counts anyway
@@ -402,7 +405,7 @@ def _remove_leftovers(parent: Path) -> None:
     """Removes the groups of servers that live no more."""
     for group in parent.glob(f"{_PREFIX}*"):
         try:
-            held = lock(group, wait=False)
+            held = lock(group, wait_s=0.0)
         except OSError:
             continue  # it lives, or somebody else was faster
         try:
@@ -414,11 +417,11 @@ def _remove_leftovers(parent: Path) -> None:
             os.close(held)
 
 
-def _remove(group: Path, spare: Path | None = None) -> None:
+def _remove(group: Path, spare: Iterable[Path] = ()) -> None:
     """Removes a group with all below it; waits a while for processes that are about to end."""
     deadline = time.monotonic() + _LEFTOVERS_WAIT_S
     for folder, _, _ in os.walk(group, topdown=False):
-        if spare is not None and Path(folder) in (spare, group):
+        if Path(folder) in spare:
             continue
         while True:
             try:
