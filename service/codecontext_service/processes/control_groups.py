@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import subprocess
@@ -48,8 +49,10 @@ _START_WAIT_S = 10.0
 _LEFTOVERS_WAIT_S = 2.0
 """How long the processes of a server that was killed may take to end, at the next one's start."""
 
-_RETRY_S = 0.001
-_MAX_RETRY_S = 0.1
+_RETRY_S, _MAX_RETRY_S = 0.001, 1.0
+_PATIENCE = 8
+"""After so many attempts, a quarter of a second, it is worth a warning that a group stays."""
+
 _TRIAL_BYTES = 64 << 20
 _TRIAL = (
     "import os, sys\nfor fd in sys.argv[1:]: os.write(int(fd), b'0')\n"
@@ -262,16 +265,15 @@ class ControlGroup:
 
     async def remove(self) -> None:
         """Removes it, and returns once it is gone; its processes must be, or be about to be."""
-        wait_s = _RETRY_S
-        while True:
+        for attempt in itertools.count():
             try:
+                # In a thread: whoever moves a process anywhere on the machine may keep all groups locked.
                 await asyncio.to_thread(self._remove)
                 return
             except OSError as error:
-                if wait_s == _MAX_RETRY_S:
+                if attempt == _PATIENCE:
                     logger.warning("a control group can't be removed yet: %s", error)
-            await asyncio.sleep(wait_s)
-            wait_s = wait_s * 2 if wait_s < _MAX_RETRY_S else 1.0
+            await asyncio.sleep(min(_RETRY_S * 2**attempt, _MAX_RETRY_S))
 
     def _remove(self) -> None:
         for folder in self._folders:
@@ -349,7 +351,7 @@ class ControlGroups:
         Raises:
             OSError: The kernel refused.
         """
-        # In a thread: whoever moves a process anywhere on the machine may keep all groups locked.
+        # In a thread, as above.
         making = asyncio.get_running_loop().run_in_executor(None, self._make)
         try:
             return await asyncio.shield(making)
