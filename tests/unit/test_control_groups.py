@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from codecontext_service.processes.control_groups import ControlGroup, ControlGroups, Tree
+from codecontext_service.processes.control_groups import ControlGroup, ControlGroups
+from codecontext_service.processes.control_trees import Tree
 
 MIB = 1 << 20
 
@@ -139,10 +141,38 @@ def test_the_kernel_takes_processes_into_a_group_of_version_2() -> None:
     assert not tree.exists()
 
 
+MOVE = """
+import os, sys
+from pathlib import Path
+from codecontext_service.processes.control_trees import Tree
+parent = Path(sys.argv[1])
+(parent / "cgroup.procs").write_text("0")
+tree = Tree(parent, 2, ["cpuacct"])
+tree._move_into_leaf()
+assert not (parent / "cgroup.procs").read_text()
+assert (tree.own / "server" / "cgroup.procs").read_text().split() == [str(os.getpid())]
+tree.close()
+assert (parent / "cgroup.procs").read_text().split() == [str(os.getpid())]
+assert not tree.own.exists()
+"""
+
+
+def test_the_server_moves_into_a_leaf_and_back() -> None:
+    """A server that is alone in a real group of version 2 leaves that to its contexts, and comes back."""
+    folder = real_unified()
+    if folder is None:
+        pytest.skip("this machine has no control groups of version 2 for this user")
+    parent = Path(tempfile.mkdtemp(prefix="test-codecontext-", dir=folder))
+    try:
+        subprocess.run([sys.executable, "-c", MOVE, str(parent)], check=True)
+    finally:
+        parent.rmdir()
+
+
 START_AND_END = """
 import sys
 from pathlib import Path
-from codecontext_service.processes.control_groups import Tree
+from codecontext_service.processes.control_trees import Tree
 for _ in range(100):
     tree = Tree(Path(sys.argv[1]), 1, ["memory"])
     for _ in range(20):

@@ -19,21 +19,15 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from codecontext_service.workers.control_groups import own_group
 
-from .locks import lock, locked
+from .control_trees import CPU, CPU_TIME, MEMORY, Tree, read, write
 
 logger = logging.getLogger(__name__)
 
-MEMORY, CPU, CPU_TIME = "memory", "cpu", "cpuacct"
-
-_PREFIX = "codecontext-"
-_LEAF = "server"
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1_000
 
@@ -42,12 +36,6 @@ _NO_LIMIT = {1: "-1", 2: "max"}
 _MEMORY_LIMITS = {1: "memory.limit_in_bytes", 2: "memory.max"}
 _SWAP_LIMITS = {1: "memory.memsw.limit_in_bytes", 2: "memory.swap.max"}
 _OOM_COUNTS = {1: "memory.oom_control", 2: "memory.events"}
-
-_START_WAIT_S = 10.0
-"""How long other servers may take to start. Whoever can read the directory could hold the lock."""
-
-_LEFTOVERS_WAIT_S = 2.0
-"""How long the processes of a server that was killed may take to end, at the next one's start."""
 
 _RETRY_S, _MAX_RETRY_S = 0.001, 1.0
 _PATIENCE = 8
@@ -58,88 +46,6 @@ _TRIAL = (
     "import os, sys\nfor fd in sys.argv[1:]: os.write(int(fd), b'0')\n"
     "print(open('/proc/self/cgroup').read())"
 )
-
-
-class Tree:
-    """The server's group in one hierarchy, and what it has to do there."""
-
-    def __init__(self, parent: Path, version: int, controllers: Iterable[str]) -> None:
-        """Makes the server's group, and removes those of servers that were killed.
-
-        Args:
-            parent: The group that the server runs in.
-            version: 1 or 2.
-            controllers: What the hierarchy has to limit or count.
-
-        Raises:
-            OSError: It can't be used; the text says why.
-        """
-        self.version = version
-        self.controllers = frozenset(controllers)
-        self._parent = parent
-        self._enabled: list[str] = []
-        self._moved = False
-        # One server at a time, or one would take the other's group, not locked yet, for a dead one's.
-        with locked(parent, _START_WAIT_S):
-            _remove_leftovers(parent)
-            self.own = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-            self._lock = lock(self.own)
-        if version == 2:
-            try:
-                self._delegate()
-            except BaseException:
-                self.close()
-                raise
-
-    def close(self) -> None:
-        """Removes the server's group and all below it, and leaves the rest as it was found."""
-        try:
-            _remove(self.own, spare=(self.own, self.own / _LEAF))
-            if self._enabled:
-                _write(self.own / "cgroup.subtree_control", _minus(self._wanted()))
-                with contextlib.suppress(OSError):  # another server needs them
-                    _write(self._parent / "cgroup.subtree_control", _minus(self._enabled))
-            if self._moved:
-                _write(self._parent / "cgroup.procs", str(os.getpid()))
-            _remove(self.own)
-        except OSError as error:
-            logger.warning("a control group is left: %s", error)
-        finally:
-            os.close(self._lock)
-
-    def _wanted(self) -> list[str]:
-        return sorted(self.controllers - {CPU_TIME})  # which version 2 counts anyway
-
-    def _delegate(self) -> None:
-        """Has the groups below the server's one limit what they are to limit."""
-        given = _read(self._parent / "cgroup.controllers").split()
-        if missing := [each for each in self._wanted() if each not in given]:
-            raise OSError(errno.ENOENT, f"{self._parent} is not given {' and '.join(missing)}")
-        control = self._parent / "cgroup.subtree_control"
-        enabled = _read(control).split()
-        wanted = [each for each in self._wanted() if each not in enabled]
-        if wanted:
-            try:
-                _write(control, _plus(wanted))
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                # A group that has processes itself can't pass controllers on.
-                self._move_into_leaf()
-                _write(control, _plus(wanted))
-            self._enabled = wanted
-        _write(self.own / "cgroup.subtree_control", _plus(self._wanted()))
-
-    def _move_into_leaf(self) -> None:
-        (self.own / _LEAF).mkdir()
-        _write(self.own / _LEAF / "cgroup.procs", str(os.getpid()))
-        self._moved = True
-        if others := _read(self._parent / "cgroup.procs").split():
-            raise OSError(
-                errno.EBUSY,
-                f"{self._parent} has other processes than the server ({', '.join(others[:5])}): "
-                "give the server a control group of its own",
-            )
 
 
 class ControlGroup:
@@ -219,19 +125,19 @@ class ControlGroup:
         swap = folder / _SWAP_LIMITS[version]
         has_swap = swap.exists()  # a kernel without swap has no such file
         if has_swap and self._limits[0]:
-            _write(swap, none)  # version 1 wants it to be the larger one at all times
-        _write(folder / _MEMORY_LIMITS[version], str(memory_bytes) if memory_bytes else none)
+            write(swap, none)  # version 1 wants it to be the larger one at all times
+        write(folder / _MEMORY_LIMITS[version], str(memory_bytes) if memory_bytes else none)
         if has_swap and memory_bytes:
-            _write(swap, str(memory_bytes) if version == 1 else "0")
+            write(swap, str(memory_bytes) if version == 1 else "0")
 
     def _limit_cpus(self, cpus: float) -> None:
         folder, version = self._find(CPU)
         quota = str(max(_MIN_QUOTA_US, round(cpus * _PERIOD_US))) if cpus else _NO_LIMIT[version]
         if version == 1:
-            _write(folder / "cpu.cfs_period_us", str(_PERIOD_US))
-            _write(folder / "cpu.cfs_quota_us", quota)
+            write(folder / "cpu.cfs_period_us", str(_PERIOD_US))
+            write(folder / "cpu.cfs_quota_us", quota)
         else:
-            _write(folder / "cpu.max", f"{quota} {_PERIOD_US}")
+            write(folder / "cpu.max", f"{quota} {_PERIOD_US}")
 
     def note_oom_kills(self) -> None:
         """Takes note of how many of its processes were killed for want of memory by now."""
@@ -247,7 +153,7 @@ class ControlGroup:
             return 0
         folder, version = self._find(MEMORY)
         with contextlib.suppress(OSError):  # it is being removed
-            return _field(_read(folder / _OOM_COUNTS[version]), "oom_kill")
+            return _field(read(folder / _OOM_COUNTS[version]), "oom_kill")
         return 0
 
     def cpu_time_s(self) -> float | None:
@@ -260,8 +166,8 @@ class ControlGroup:
             return None
         folder, version = self._find(CPU_TIME)
         if version == 1:
-            return int(_read(folder / "cpuacct.usage")) / 1e9
-        return _field(_read(folder / "cpu.stat"), "usage_usec") / 1e6
+            return int(read(folder / "cpuacct.usage")) / 1e9
+        return _field(read(folder / "cpu.stat"), "usage_usec") / 1e6
 
     async def remove(self) -> None:
         """Removes it, and returns once it is gone; its processes must be, or be about to be."""
@@ -403,61 +309,8 @@ class ControlGroups:
             group._remove()
 
 
-def _remove_leftovers(parent: Path) -> None:
-    """Removes the groups of servers that live no more."""
-    for group in parent.glob(f"{_PREFIX}*"):
-        try:
-            held = lock(group, wait_s=0.0)
-        except OSError:
-            continue  # it lives, or somebody else was faster
-        try:
-            _remove(group)
-            logger.info("removed a dead server's control group", extra={"group": group.name})
-        except OSError as error:
-            logger.warning("a dead server's control group is left: %s", error)
-        finally:
-            os.close(held)
-
-
-def _remove(group: Path, spare: Iterable[Path] = ()) -> None:
-    """Removes a group with all below it; waits a while for processes that are about to end."""
-    deadline = time.monotonic() + _LEFTOVERS_WAIT_S
-    for folder, _, _ in os.walk(group, topdown=False):
-        if Path(folder) in spare:
-            continue
-        while True:
-            try:
-                os.rmdir(folder)  # noqa: PTH106  # as os.walk names it
-                break
-            except FileNotFoundError:
-                break
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-
-
 def _field(text: str, name: str) -> int:
     """Returns the number after a name in lines of names and numbers; 0 if it is not there."""
     return next(
         (int(line.split()[1]) for line in text.splitlines() if line.split()[:1] == [name]), 0
     )
-
-
-def _plus(controllers: Iterable[str]) -> str:
-    return " ".join(f"+{each}" for each in controllers)
-
-
-def _minus(controllers: Iterable[str]) -> str:
-    return " ".join(f"-{each}" for each in controllers)
-
-
-def _read(path: Path) -> str:
-    return path.read_text()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise OSError(error.errno, f"{path}: {os.strerror(error.errno or 0)}") from None

@@ -12,7 +12,8 @@ from typing import Any
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.processes.bootstrap import ROOT, clean_environment, command
 from codecontext_service.processes.containment import Containment
-from codecontext_service.processes.control_groups import CPU, MEMORY, ControlGroups
+from codecontext_service.processes.control_groups import ControlGroups
+from codecontext_service.processes.control_trees import CPU, MEMORY
 from codecontext_service.workers.tiers import (
     DESCENDANTS_DIE,
     DIES_WITH_SERVER,
