@@ -199,7 +199,9 @@ class Server:
         await self._parts.cells.stop()
         self._parts.launcher.stop()
         try:
-            await asyncio.wait_for(self._parts.launcher.wait(), 5)
+            # Where it holds all in a namespace, its own end would do. Elsewhere it has to find them.
+            patience_s = 5 if self._parts.launcher.containment.cells else 60
+            await asyncio.wait_for(self._parts.launcher.wait(), patience_s)
         except TimeoutError:
             logger.warning("the launcher does not end and is killed")
             self._parts.launcher.kill()

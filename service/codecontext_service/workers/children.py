@@ -96,6 +96,10 @@ def descendants(spare: frozenset[int] = frozenset()) -> set[int]:
     return found - {os.getpid()}
 
 
+_CHASES = 1000
+"""How often children are killed one by one before all processes are looked at."""
+
+
 def _signal_all(pids: set[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -109,6 +113,7 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
         spare: Children that stay, with all that descends from them.
     """
     while True:
+        _chase(spare)
         stopped: set[int] = set()
         # Stopped first, so that none forks away while others are killed.
         while fresh := descendants(spare) - stopped:
@@ -119,5 +124,25 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
         _signal_all(stopped, signal.SIGKILL)
         for pid in stopped:
             # A grandchild can't be waited for until its parent's end has made it a child.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _chase(spare: frozenset[int]) -> None:
+    """Kills the children of this process as fast as it can, until there are none or that does not help.
+
+    What runs away, forking and ending for ever, is always a child of this process: it has ended before
+    a look at all processes is over, but not before a look at this process's own children.
+    """
+    for _ in range(_CHASES):
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+                children = set(map(int, file.read().split())) - spare
+        except OSError:  # a kernel without that file
+            return
+        if not children:
+            return
+        _signal_all(children, signal.SIGKILL)
+        for pid in children:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)

@@ -37,19 +37,23 @@ def _bare_cells_work() -> bool:
     """Tries it in a child process, since there is no way back from a namespace."""
 
     def attempt() -> None:
-        _enter_pid_namespace()
+        _enter_pid_namespace(os.getppid())
         check_bare_cells()
 
     return os.waitpid(fork(attempt), 0)[1] == 0
 
 
-def _enter_pid_namespace() -> None:
+def _enter_pid_namespace(parent: int) -> None:
     """Enters a new pid namespace with its own /proc, in a child of this process.
 
     Returns in that child, its pid 1. The process itself waits for it and exits as it does.
+
+    Args:
+        parent: The parent's pid, with which both are to end.
     """
     if os.geteuid() != 0:
         syscalls.enter_user_namespace()
+    syscalls.die_with_parent(parent)  # a new user namespace takes an earlier wish back
     syscalls.unshare(syscalls.CLONE_NEWPID)
     pid = os.fork()
     if pid:
@@ -180,8 +184,7 @@ def main() -> None:
     if cells == "bare" and not _bare_cells_work():
         cells = ""
     if cells:
-        syscalls.die_with_parent(options["server_pid"])
-        _enter_pid_namespace()
+        _enter_pid_namespace(options["server_pid"])
     else:
         syscalls.become_subreaper()
     if cells == "full":
