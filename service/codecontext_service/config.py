@@ -8,7 +8,7 @@ import resource
 import sys
 from dataclasses import dataclass, field, fields, replace
 
-from codecontext_service.domain.limits import MIN_OPEN_FILES, Limits
+from codecontext_service.domain.limits import MIN_CPUS, MIN_OPEN_FILES, Limits
 
 LANGUAGES = ("python",)
 """The languages that a runtime may have."""
@@ -183,6 +183,13 @@ class Config:
     max_cpu_time_s: float = 0.0
     """The most CPU time that a context may ask for; 0 means any."""
 
+    cpus: float = 0.0
+    """Share of processors that a context's processes may have together unless it asks for another
+    limit: 1.0 is one whole core. 0 means no limit. Only where cells have control groups."""
+
+    max_cpus: float = 0.0
+    """The largest share of processors that a context may ask for; 0 means any."""
+
     open_files: int = 1024
     """Files that each process may have open unless its context asks for another limit."""
 
@@ -315,6 +322,9 @@ class Config:
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: must be {least} or more")
+        for name in ("cpus", "max_cpus"):
+            if 0 < getattr(self, name) < MIN_CPUS:
+                raise ConfigError(f"{name}: must be 0, or {MIN_CPUS} or more")
 
 
 def _check_address(address: str, *, insecure: bool) -> None:

@@ -73,10 +73,15 @@ class ResourceLimits(_message.Message):
     WORKSPACE_INODES_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Memory of a context, in bytes. Past it the interpreter dies, and the execution ends as
-    OUT_OF_MEMORY.
+    OUT_OF_MEMORY. With the guarantee `memory_limit_hard` files in memory count too, those of the
+    workspace and /tmp included, and where the interpreter is not the largest process of the context
+    the kernel kills that one alone: a child dies by SIGKILL, and the execution goes on. Without it all
+    processes of the context are ended, soon after they use more.
     """
     cpus: _builtins.float
-    """Share of processors: 1.0 is one whole core, 0.5 half of one."""
+    """Share of processors for all processes of a context together: 1.0 is one whole core, 0.5 half of
+    one. At least 0.01; UNIMPLEMENTED where the host can't limit it: leave it out there.
+    """
     processes: _builtins.int
     """Processes and threads of a sandbox at one time."""
     open_files: _builtins.int
@@ -139,7 +144,9 @@ class ResourceUsage(_message.Message):
     """Files and directories in the workspace of a sandbox, itself included; unset for a context."""
     @_builtins.property
     def cpu_time(self) -> _duration_pb2.Duration:
-        """CPU time of the context's processes since its start, ended ones included."""
+        """CPU time of the context's processes since its start, ended ones included. Interpreters that it had
+        before a restart count where the host has control groups.
+        """
 
     def __init__(
         self,

@@ -108,6 +108,7 @@ def resource_limits(limits: Limits) -> resources_pb2.ResourceLimits:
     return resources_pb2.ResourceLimits(
         memory_bytes=limits.memory_bytes,
         cpu_time=duration(limits.cpu_time_s) if limits.cpu_time_s else None,
+        cpus=limits.cpus,
         open_files=limits.open_files,
         file_size_bytes=limits.file_size_bytes,
         processes=limits.processes,

@@ -29,7 +29,9 @@ class HostInfo:
             containment: How contexts are contained.
         """
         self.cells = containment.cells == "full"
-        """Whether limits of processes and files hold."""
+        """Whether contexts have a network of their own."""
+        self.unkept_limits = containment.unkept_limits
+        """The limits that can't be kept here, by their names in requests and in `Limits`."""
         self.version = importlib.metadata.version("codecontext")
         self.name = socket.gethostname()
         self.start_time = time.time()
@@ -83,4 +85,4 @@ class HostInfo:
         )
 
     def _kept(self, limits: Limits) -> Limits:
-        return limits if self.cells else limits.without_cells()
+        return limits.without(self.unkept_limits)

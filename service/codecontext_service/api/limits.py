@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from google.protobuf.message import Message
 
 from codecontext.v1 import resources_pb2
 from codecontext_service.config import Config
 from codecontext_service.domain.errors import NotImplementedHere
-from codecontext_service.domain.limits import MIN_OPEN_FILES, NO_LIMITS, SHARED, Limits
+from codecontext_service.domain.limits import (
+    MIN_CPUS,
+    MIN_OPEN_FILES,
+    NO_LIMITS,
+    SHARED,
+    Limits,
+)
 
 from .host import HostInfo
 from .validation import Checks
@@ -34,6 +42,7 @@ def read_limits(
     asked = Limits(
         memory_bytes=checks.not_negative(f"{field}.memory_bytes", message.memory_bytes),
         cpu_time_s=checks.seconds(message, "cpu_time", name=f"{field}.cpu_time"),
+        cpus=checks.not_negative(f"{field}.cpus", message.cpus),
         open_files=checks.not_negative(f"{field}.open_files", message.open_files),
         file_size_bytes=checks.not_negative(f"{field}.file_size_bytes", message.file_size_bytes),
         processes=checks.not_negative(f"{field}.processes", message.processes),
@@ -46,6 +55,8 @@ def read_limits(
             checks.wrong(
                 f"{field}.{which}", f"is more than {most}, the most that this server allows"
             )
+    if not math.isfinite(asked.cpus) or 0 < asked.cpus < MIN_CPUS:
+        checks.wrong(f"{field}.cpus", f"is no share of processors: give {MIN_CPUS} or more")
     if asked.open_files and asked.open_files < MIN_OPEN_FILES:
         checks.wrong(
             f"{field}.open_files", f"is less than {MIN_OPEN_FILES}, which an interpreter needs"
@@ -72,11 +83,9 @@ def read_kept_limits(
     Raises:
         NotImplementedHere: It asks for such a one.
     """
-    _refuse_unoffered(message, "cpus")
-    if not host.cells:
-        _refuse_unoffered(message, *SHARED)
+    _refuse_unoffered(message, *host.unkept_limits)
     limits = read_limits(checks, message, config, sandbox=sandbox)
-    return limits if host.cells else limits.without_cells()
+    return limits.without(host.unkept_limits)
 
 
 def _refuse_unoffered(request: Message, *fields: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from codecontext_service.domain.errors import FieldViolation, InvalidArgument
+
+NumberT = TypeVar("NumberT", int, float)
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ENV_BYTES = 128 * 1024
@@ -109,7 +112,7 @@ class Checks:
                 )
         return dict(labels)
 
-    def not_negative(self, field: str, number: int) -> int:
+    def not_negative(self, field: str, number: NumberT) -> NumberT:
         """Returns a number that is zero or more."""
         if number < 0:
             self.wrong(field, "is negative: give zero or more")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+MIN_CPUS = 0.01
+"""The least share of processors that the kernel grants."""
 
 MIN_OPEN_FILES = 32
 """With fewer open files an interpreter can't even load a module."""
@@ -17,6 +21,9 @@ class Limits:
 
     cpu_time_s: float = 0.0
     """CPU time of all its processes together, in all its life. Past it they are ended."""
+
+    cpus: float = 0.0
+    """Share of processors of all its processes together: 1.0 is one whole."""
 
     open_files: int = 0
     """Open files of each process."""
@@ -37,9 +44,9 @@ class Limits:
         """Returns those of these limits that a sandbox has as a whole, and not each of its contexts."""
         return Limits(**{name: getattr(self, name) for name in SHARED})
 
-    def without_cells(self) -> Limits:
-        """Returns what of these limits can be kept where there are no cells."""
-        return replace(self, **dict.fromkeys(SHARED, 0))
+    def without(self, names: Iterable[str]) -> Limits:
+        """Returns these limits without some of them."""
+        return replace(self, **dict.fromkeys(names, 0))
 
     def over(self, defaults: Limits) -> Limits:
         """Returns these limits, with others for those that are 0."""

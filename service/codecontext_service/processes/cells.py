@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from codecontext_service.workers.cells import CellSpec
 
+from .control_groups import ControlGroup, ControlGroups
 from .keeper import CellKeeper, KeeperLost
 from .launcher import Launcher, LauncherLost
 from .peer import OrderError, Peer
@@ -29,17 +30,25 @@ class CellError(Exception):
 class Cells:
     """The cells of a host, for all its runtimes."""
 
-    def __init__(self, launcher: Launcher, default: CellSpec, uids: range) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        default: CellSpec,
+        uids: range,
+        groups: ControlGroups | None = None,
+    ) -> None:
         """Starts without any.
 
         Args:
             launcher: What makes them.
             default: What those are like that are made ahead.
             uids: The users that sandboxes get; empty if they have user namespaces.
+            groups: The control groups of full cells, if the machine allows them.
         """
         self.default = default
         self._launcher = launcher
         self._uids = uids
+        self._groups = groups
         self._next_uid = itertools.cycle(uids)
         self._used_uids: dict[int, int] = {}
         self._ready: deque[CellKeeper] = deque()
@@ -107,6 +116,7 @@ class Cells:
             await asyncio.wait([cell.gone for cell in cells], timeout=5)
 
     async def _make(self, spec: CellSpec, sibling: CellKeeper | None) -> CellKeeper:
+        group = await self._make_group()
         end, theirs = Peer.pair()
         try:
             with theirs:
@@ -114,10 +124,12 @@ class Cells:
                 pid, pidfd = await self._launcher.fork_cell(theirs.fileno(), spec, pidfd)
         except BaseException as error:
             end.close()
+            if group is not None and self._groups is not None:
+                self._groups.discard(group)
             if isinstance(error, OSError | OrderError | LauncherLost):
                 raise CellError(f"no cell could be made: {error}") from error
             raise
-        cell = CellKeeper(self._launcher, pid, pidfd, end, spec)
+        cell = CellKeeper(self._launcher, pid, pidfd, end, spec=spec, group=group)
         try:
             await cell.ready
         except BaseException as error:
@@ -126,6 +138,14 @@ class Cells:
                 raise CellError(f"no cell could be made: {error}") from error
             raise
         return cell
+
+    async def _make_group(self) -> ControlGroup | None:
+        if self._groups is None:
+            return None
+        try:
+            return await self._groups.make()
+        except OSError as error:
+            raise CellError(f"no control group could be made: {error}") from error
 
     def _choose_uid(self) -> int:
         for uid in itertools.islice(self._next_uid, len(self._uids)):

@@ -15,6 +15,12 @@ class Containment:
     cells: str
     """`full`; `bare`: a pid namespace each, where the machine allows one; or empty: keepers alone."""
 
+    memory_group: bool = False
+    """Whether each cell has a control group that limits its memory."""
+
+    cpu_group: bool = False
+    """Whether each cell has one that limits its share of processors."""
+
     own_uids: bool = False
     """Whether each sandbox has a user of its own; else a user namespace."""
 
@@ -26,3 +32,9 @@ class Containment:
 
     missing: tuple[str, ...] = ()
     """What does not hold."""
+
+    @property
+    def unkept_limits(self) -> tuple[str, ...]:
+        """The limits, by their names in `Limits`, that can't be kept."""
+        files = ("processes", "workspace_bytes", "workspace_inodes")
+        return (() if self.cells == "full" else files) + (() if self.cpu_group else ("cpus",))

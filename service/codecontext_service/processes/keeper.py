@@ -15,9 +15,10 @@ from typing import Any
 from codecontext_service.domain.limits import Limits
 from codecontext_service.workers.cells import BARE_JOINS, CellSpec
 
+from .control_groups import ControlGroup
 from .launcher import Launcher
 from .peer import Peer
-from .process import Process
+from .process import Process, ProcessExit
 
 
 class KeeperLost(Exception):
@@ -50,10 +51,12 @@ class Keeper(ABC):
         """Takes over the pidfd and the socket of a keeper that was just forked."""
         self.launcher = launcher
         self.pidfd = pidfd
+        self.group: ControlGroup | None = None
+        """Where its interpreters are, but not itself, if the machine has control groups for them."""
         self._pid = pid
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
-        """Done once the keeper is reaped, and with it every process that it held is gone."""
+        """Done once the keeper is reaped, and with it all that it held is gone."""
         self.pending_interrupts = 0
         """How many interrupts were ordered and not yet sent on."""
         self.exceeded = ""
@@ -76,14 +79,40 @@ class Keeper(ABC):
             self.pending_interrupts += 1
 
     def limit(self, limits: Limits) -> None:
-        """Has it end all once they use more memory or CPU time than they may."""
+        """Has them share processors, and ended once they use more memory or CPU time than they may.
+
+        Raises:
+            OSError: The kernel refused.
+        """
         order = {"memory_bytes": limits.memory_bytes, "cpu_time_s": limits.cpu_time_s}
+        if self.group is not None:  # then the kernel looks at memory, and at nothing too late
+            self.group.limit(memory_bytes=limits.memory_bytes, cpus=limits.cpus)
+            order["memory_bytes"] = 0
         with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
             self._peer.send({"limit": order})
 
     def read_news(self) -> None:
         """Takes what it has said by now, which may be why a process has ended."""
         self._peer.read()
+
+    def note_run(self) -> None:
+        """Takes note that a run begins: who was killed before has nothing to do with it."""
+        if self.group is not None:
+            self.group.note_oom_kills()
+
+    def reason_of(self, exit_: ProcessExit) -> str:
+        """Returns the limit for which an interpreter was ended, see `exceeded`.
+
+        The kernel does not tell whom it has killed for want of memory: it is taken for the interpreter
+        if that was killed in a run in which the kernel has killed any.
+
+        Args:
+            exit_: How it ended, by nobody's order.
+        """
+        killed = exit_.code in (None, -signal.SIGKILL)
+        if not self.exceeded and killed and self.group is not None and self.group.oom_killed:
+            return "memory"
+        return self.exceeded
 
     async def usage(self) -> Usage:
         """Measures what its processes use.
@@ -92,7 +121,10 @@ class Keeper(ABC):
             OSError: The keeper is gone, or does not read.
         """
         answer, _ = await self._peer.order("usage")
-        return Usage(answer["cpu"], answer["memory"], answer["own"], answer["processes"])
+        cpu_time_s = None if self.group is None else self.group.cpu_time_s()
+        if cpu_time_s is None:
+            cpu_time_s = answer["cpu"]  # without interpreters of before, which others have reaped
+        return Usage(cpu_time_s, answer["memory"], answer["own"], answer["processes"])
 
     @abstractmethod
     def kill(self) -> None:
@@ -156,15 +188,24 @@ class CellKeeper(Keeper):
     """Pid 1 of a cell: the end of it is the end of all in the cell, its files too if nobody shares them."""
 
     def __init__(
-        self, launcher: Launcher, pid: int, pidfd: int, end: socket.socket, spec: CellSpec
+        self,
+        launcher: Launcher,
+        pid: int,
+        pidfd: int,
+        end: socket.socket,
+        *,
+        spec: CellSpec,
+        group: ControlGroup | None,
     ) -> None:
-        """Knows a keeper that the launcher has just forked."""
+        """Knows a keeper that the launcher has just forked, and takes over its cell's control group."""
         self.spec = spec
+        self._removal: asyncio.Task[None] | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its cell can be entered."""
         self.workspace = -1
         """A descriptor of the cell's workspace, if it has one and is ready."""
         super().__init__(launcher, pid, pidfd, end)
+        self.group = group
 
     @property
     def joins(self) -> int:
@@ -196,6 +237,13 @@ class CellKeeper(Keeper):
     def on_reaped(self, report: dict[str, Any]) -> None:
         """Hears from the launcher that it is reaped: the kernel reaps it after all others."""
         self._on_gone()
+
+    def _on_gone(self) -> None:
+        if self.group is None:
+            super()._on_gone()
+        elif self._removal is None:
+            self._removal = self._loop.create_task(self.group.remove())
+            self._removal.add_done_callback(lambda removal: super(CellKeeper, self)._on_gone())
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:

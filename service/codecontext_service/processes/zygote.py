@@ -15,7 +15,7 @@ from codecontext_service.workers.jail import CACHES
 from .bootstrap import clean_environment, command
 from .keeper import CellKeeper, Keeper, SubreaperKeeper
 from .launcher import Launcher, OnExit
-from .peer import Peer
+from .peer import OrderError, Peer
 from .process import Process
 
 
@@ -75,6 +75,7 @@ class Zygote:
             "preload": self._preload,
             "cells": self._launcher.containment.cells,
             "tier": self._launcher.containment.tier,
+            "memory_group": self._launcher.containment.memory_group,
         }
         full = self._launcher.containment.cells == "full"
         caches = Path(CACHES) / self._state_dir.name if full else self._state_dir
@@ -136,7 +137,14 @@ class Zygote:
 
     async def _fork_into(self, cell: CellKeeper, streams: list[int]) -> Process:
         where = {"joins": cell.joins, "uid": cell.spec.uid}
-        pid, pidfd = await self._order([*streams, cell.pidfd], where)
+        try:
+            entries = [] if cell.group is None else cell.group.open_entries()
+        except OSError as error:  # it goes with its cell
+            raise OrderError(f"the cell has no control group any more: {error}") from error
+        try:
+            pid, pidfd = await self._order([*streams, cell.pidfd, *entries], where)
+        finally:
+            close_all(entries)
         process = Process(pid, pidfd)
         self._children[pid] = process.on_report
         self._launcher.watch(pid, process.on_report)  # its parent once the zygote has ended

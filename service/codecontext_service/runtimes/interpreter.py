@@ -88,6 +88,7 @@ class ChannelInterpreter:
         self._begun = False
         self._interrupt_wanted = False
         self._failure: str | None = None
+        self._killed = False
         self._configured: asyncio.Future[dict[str, str]] | None = None
         self._answers: dict[int, tuple[type, asyncio.Future[Any]]] = {}
         self._questions = 0
@@ -129,7 +130,10 @@ class ChannelInterpreter:
             InterpreterError: It has ended.
         """
         self._configured = self._loop.create_future()
-        self._keeper.limit(limits)
+        try:
+            self._keeper.limit(limits)
+        except OSError as error:
+            raise InterpreterError(f"the interpreter could not be limited: {error}") from error
         rlimits = {
             "open_files": limits.open_files,
             "file_size": limits.file_size_bytes,
@@ -147,6 +151,7 @@ class ChannelInterpreter:
     ) -> None:
         """Begins a run."""
         self._begun = self._interrupt_wanted = False
+        self._keeper.note_run()
         message = {
             "code": code,
             "env": dict(env),
@@ -221,6 +226,7 @@ class ChannelInterpreter:
 
     def end(self) -> None:
         """Ends all its processes, and leaves its cell; `vacated` tells when it is done. May be repeated."""
+        self._killed = True
         self._process.kill()
         if self._ending is None or self._ending.done():
             self._ending = self._loop.create_task(self._end())
@@ -234,6 +240,7 @@ class ChannelInterpreter:
 
     def kill(self) -> None:
         """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
+        self._killed = True
         self._keeper.kill()
         self._process.kill()  # it would be killed next; so both give back their memory at once
 
@@ -449,5 +456,8 @@ class ChannelInterpreter:
                 future.set_exception(error)
                 future.exception()  # nobody may be waiting for it
         self._keeper.read_news()
-        exit_ = replace(ended.result(), exceeded=self._keeper.exceeded)
+        exit_ = ended.result()
+        # What the server has killed was killed for another reason, which whoever did it knows.
+        exceeded = self._keeper.exceeded if self._killed else self._keeper.reason_of(exit_)
+        exit_ = replace(exit_, exceeded=exceeded)
         self.listener.on_ended(exit_, self._failure)

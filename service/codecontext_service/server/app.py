@@ -30,6 +30,7 @@ from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.processes.cells import Cells
+from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
 from codecontext_service.runtimes.python import PythonRuntime
@@ -37,7 +38,7 @@ from codecontext_service.runtimes.registry import Runtimes
 from codecontext_service.sandboxes.sandbox import Sandboxes
 from codecontext_service.workers.cells import CellSpec
 
-from .isolation import choose, uncontained
+from .isolation import choose, open_control_groups, uncontained
 from .listeners import bind, check_listeners
 from .state_dir import StateDirectory
 
@@ -94,9 +95,12 @@ class Server:
             self._state = StateDirectory(config.state_dir)
         except OSError as error:
             raise ConfigError(f"state_dir: {error}") from error
+        self._groups = await asyncio.to_thread(open_control_groups, config)
         try:
             await self._start_parts()
         except BaseException:
+            if self._groups is not None:
+                await asyncio.to_thread(self._groups.close)
             self._state.remove()
             raise
         logger.info(
@@ -109,10 +113,13 @@ class Server:
 
     async def _start_parts(self) -> None:
         config = self.config
-        containment = await choose(config)
+        groups = self._groups
+        containment = await choose(config, groups.controllers if groups else frozenset())
+        if config.cpus and not containment.cpu_group:
+            raise ConfigError("cpus: no control group of this machine can limit processors")
         launcher = Launcher(self._state.path, containment)
         await launcher.start()
-        cells = _cells(config, launcher)
+        cells = _cells(config, launcher, groups if containment.cells == "full" else None)
         cells.start()
         runtimes = Runtimes(
             PythonRuntime(each, launcher, cells, self._state.path / f"runtime-{each.name}")
@@ -206,18 +213,20 @@ class Server:
             await runtime.stop()
         await self._parts.cells.stop()
         ended = await self._parts.launcher.end(_LAUNCHER_S)
+        if self._groups is not None:
+            await asyncio.to_thread(self._groups.close)
         self._state.remove()
         # Of the event loop, beside the caller's: with nothing left to do, any would be a leak.
         logger.info("stopped", extra={"tasks": len(asyncio.all_tasks()) - 1})
         return ended
 
 
-def _cells(config: Config, launcher: Launcher) -> Cells:
+def _cells(config: Config, launcher: Launcher, groups: ControlGroups | None) -> Cells:
     limits = config.default_limits
     spec = CellSpec(-1, limits.workspace_bytes, limits.workspace_inodes)
     own_uids = launcher.containment.own_uids
     uids = range(config.first_uid, config.first_uid + _UIDS) if own_uids else range(0)
-    return Cells(launcher, spec, uids)
+    return Cells(launcher, spec, uids, groups)
 
 
 @refuse_missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.processes.bootstrap import ROOT, clean_environment, command
 from codecontext_service.processes.containment import Containment
+from codecontext_service.processes.control_groups import ControlGroups
+from codecontext_service.processes.control_trees import CPU, MEMORY
 from codecontext_service.workers.tiers import (
     DESCENDANTS_DIE,
     DIES_WITH_SERVER,
@@ -18,7 +21,10 @@ from codecontext_service.workers.tiers import (
     MEMORY_LIMIT_HARD,
     NO_FOREIGN_PROCESSES,
     NO_FOREIGN_SIGNALS,
+    PROCESS_LIMIT,
 )
+
+logger = logging.getLogger(__name__)
 
 _PROBE_TIMEOUT_S = 60
 _ENVIRONMENT_PATHS = (
@@ -29,8 +35,23 @@ _NONE = (DESCENDANTS_DIE, DIES_WITH_SERVER)
 _BARE = (*_NONE, NO_FOREIGN_PROCESSES, NO_FOREIGN_SIGNALS)
 
 
-async def choose(config: Config) -> Containment:
+def open_control_groups(config: Config) -> ControlGroups | None:
+    """Returns the server's control groups; None if it is to have none, or can't. Blocks for a while."""
+    if config.isolation == "none":
+        return None  # what has the server's rights could leave its group
+    try:
+        return ControlGroups.open()
+    except OSError as error:
+        logger.info("no control groups: %s", error)
+        return None
+
+
+async def choose(config: Config, controllers: frozenset[str]) -> Containment:
     """Returns how contexts are contained.
+
+    Args:
+        config: The options.
+        controllers: What the server has control groups for.
 
     Raises:
         ConfigError: The options ask for more than this machine allows; the text says what is missing.
@@ -44,7 +65,10 @@ async def choose(config: Config) -> Containment:
             why = "; ".join(cell["obstacles"])
             raise ConfigError(f"isolation: this machine does not allow cells: {why}")
         return _checked(config, uncontained(pid_namespaces=config.pid_namespaces))
-    guarantees = [each for each in cell["guarantees"] if each != MEMORY_LIMIT_HARD]
+    unkept = _unkept(found, controllers)
+    guarantees = [each for each in cell["guarantees"] if each not in unkept]
+    if MEMORY in controllers and MEMORY_LIMIT_HARD not in guarantees:
+        guarantees.append(MEMORY_LIMIT_HARD)
     return _checked(
         config,
         Containment(
@@ -52,10 +76,22 @@ async def choose(config: Config) -> Containment:
             cells="full",
             own_uids=not found["user_namespace"],
             shown=await _shown(config),
-            guarantees=tuple(guarantees),
+            memory_group=MEMORY in controllers,
+            cpu_group=CPU in controllers,
+            guarantees=tuple(each for each in GUARANTEES if each in guarantees),
             missing=tuple(each for each in GUARANTEES if each not in guarantees),
         ),
     )
+
+
+def _unkept(found: dict[str, Any], controllers: frozenset[str]) -> set[str]:
+    """What the tier `cell` could give, and doesn't."""
+    unkept = set() if MEMORY in controllers else {MEMORY_LIMIT_HARD}
+    # Processes are limited by user, never by control group.
+    layers = {layer["name"]: layer["works"] for layer in found["layers"]}
+    if found["user_namespace"] and not layers["user_namespace_process_limit"]:
+        unkept.add(PROCESS_LIMIT)
+    return unkept
 
 
 def uncontained(*, pid_namespaces: bool) -> Containment:

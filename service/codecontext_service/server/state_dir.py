@@ -8,24 +8,14 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+
+from codecontext_service.processes.locks import locked
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "host-"
 _LOCK = "lock"
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Locks a directory itself, so that no file for it is left there."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 class StateDirectory:
@@ -49,7 +39,7 @@ class StateDirectory:
         if base.stat().st_uid != os.getuid():
             raise PermissionError(f"{base} belongs to another user; give another state_dir")
         # One server at a time, or one would take the other's directory, not locked yet, for a dead one's.
-        with _locked(base):
+        with locked(base):
             self._remove_stale(base)
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
             self._lock = (self.path / _LOCK).open("w")

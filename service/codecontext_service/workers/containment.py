@@ -8,16 +8,21 @@ from .jail import DEVICES, PRIVATE
 from .landlock import Access, PathRule, Ruleset, abi
 
 
-def of_interpreter(tier: str, uid: int) -> Confinement:
+def of_interpreter(tier: str, uid: int, *, memory_group: bool) -> Confinement:
     """Returns what confines an interpreter, and all that it starts.
 
     Args:
         tier: `cell` or `none`.
         uid: The user and group that it gets; -1 leaves them as they are.
+        memory_group: Whether a control group limits its memory.
     """
     if tier == "none":
         return Confinement()
-    return Confinement(user=_user(uid), landlock=_files() if abi() else None, filter=_policy(tier))
+    return Confinement(
+        user=_user(uid),
+        landlock=_files() if abi() else None,
+        filter=_policy(tier, memory_group=memory_group),
+    )
 
 
 def of_keeper(tier: str, uid: int) -> Confinement:
@@ -36,8 +41,8 @@ def _user(uid: int) -> User | None:
     return User(uid, uid) if uid >= 0 else None
 
 
-def _policy(tier: str) -> Policy:
-    return policy_for(tier, landlock_abi=abi(), memory_group=False)
+def _policy(tier: str, *, memory_group: bool = False) -> Policy:
+    return policy_for(tier, landlock_abi=abi(), memory_group=memory_group)
 
 
 def _files() -> Ruleset:

@@ -2,10 +2,11 @@
 
 It is exec'd under the runtime's own interpreter, stays single-threaded, and talks to the server over
 descriptor 3. From the server: `{"fork": number, "joins": flags, "uid": …}` with the channel, the write ends
-of standard output and error, and a pidfd of the cell's keeper; without cells `{"fork": number}` with the
-keeper's socket in its place. To the server: `{"ready": …}` once or `{"failed": …}`, `{"answer": number, …}`
-to each order, with the `pid` and a pidfd of the interpreter (without cells: of the keeper above it) or the
-`error` that prevented it, and `{"exited": pid, …}` for each child that it has reaped.
+of standard output and error, a pidfd of the cell's keeper, and what leads into the cell's control groups;
+without cells `{"fork": number}` with the keeper's socket in place of the last two. To the server:
+`{"ready": …}` once or `{"failed": …}`, `{"answer": number, …}` to each order, with the `pid` and a pidfd of
+the interpreter (without cells: of the keeper above it) or the `error` that prevented it, and
+`{"exited": pid, …}` for each child that it has reaped.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from . import containment, syscalls
 from .cells import Nursery, fork
 from .channel import Channel
 from .children import ChildWatch
-from .confinement import confine, prepare
+from .confinement import Confinement, confine, prepare
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .keeper import run_subreaper_keeper
 
@@ -68,7 +69,7 @@ class Zygote:
         if self._options["cells"]:
             self._nursery = Nursery()
             syscalls.set_dumpable(False)
-            prepare(containment.of_interpreter(self._options["tier"], 0))
+            prepare(self._confinement(0))
             syscalls.set_no_new_privs()
             with contextlib.suppress(PermissionError):  # then no_new_privs says the same
                 syscalls.drop_bounding_set()
@@ -96,12 +97,14 @@ class Zygote:
         os.close(pidfd)
 
     def _fork(self, message: dict[str, Any], interpreter: Any, descriptors: list[int]) -> int:
-        channel, stdout, stderr, cell = descriptors
+        channel, stdout, stderr, cell, *groups = descriptors
 
         def run_in_cell() -> None:
             self._leave()
+            for entry in groups:
+                os.write(entry, b"0")
             _settle(channel, stdout, stderr)
-            confine(containment.of_interpreter(self._options["tier"], message["uid"]))
+            confine(self._confinement(message["uid"]))
             run_interpreter()
 
         def run_keeper() -> None:
@@ -118,6 +121,12 @@ class Zygote:
         if self._nursery is None:
             return fork(run_keeper)
         return self._nursery.fork_into(cell, message["joins"], run_in_cell)
+
+    def _confinement(self, uid: int) -> Confinement:
+        options = self._options
+        return containment.of_interpreter(
+            options["tier"], uid, memory_group=options["memory_group"]
+        )
 
     def _leave(self) -> None:
         """Lets go of what is the zygote's, in a process that was just forked from it."""
