@@ -98,7 +98,11 @@ def readme_code() -> list[str]:
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0, r"SUCCEEDED\n3\n\n<div>.*</div>\n"), (1, r"1 started\n(\d+ stdout\n)+\d+ completed\n")],
+    [
+        (0, r"SUCCEEDED\n3\n\n<div>.*</div>\n"),
+        (1, r"1 started\n(\d+ stdout\n)+\d+ completed\n"),
+        (2, r"'a,b'\n"),
+    ],
 )
 def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) -> None:
     """The README's Python runs as it stands there, and leaves no context."""
@@ -113,7 +117,7 @@ def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) ->
 
 def test_all_of_the_readme_code_is_run() -> None:
     """Each piece of Python in the README has its test."""
-    assert len(readme_code()) == 2
+    assert len(readme_code()) == 3
 
 
 def context_ids(server: ServerProcess) -> set[str]:

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,20 +43,27 @@ class Residence:
     """Where an interpreter of a context lives, or has lived."""
 
     pid: int
-    namespace: str
+    namespace: str = ""
     """Its pid namespace; empty if it had ended before that could be read."""
 
 
+_MAX_HELD = 200
+_held: deque[int] = deque()
 _residences: dict[str, Residence] = {}
 """The last known of each context of any server, by its id."""
 
 
 def _remember(line: dict[str, Any]) -> None:
     if line.get("message") in {"context created", "context restarted"}:
-        pid, namespace = int(line["pid"]), ""
+        residence = Residence(int(line["pid"]))
         with contextlib.suppress(OSError):
-            namespace = str(Path(f"/proc/{pid}/ns/pid").readlink())
-        _residences[line["context_id"]] = Residence(pid, namespace)
+            # As long as it is open the kernel gives its number to no other one.
+            _held.append(os.open(f"/proc/{residence.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC))
+            namespace = str(Path(f"/proc/self/fd/{_held[-1]}").readlink())
+            residence = replace(residence, namespace=namespace)
+        _residences[line["context_id"]] = residence
+        if len(_held) > _MAX_HELD:
+            os.close(_held.popleft())
 
 
 def residence_of(context_id: str) -> Residence | None:

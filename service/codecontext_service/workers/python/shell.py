@@ -135,6 +135,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.interrupts = Interrupts()
         self.shown_error: tuple[BaseException, list[str]] | None = None
         super().__init__(config=config, **options)
+        # What IPython would keep in files, for instance the names of modules to complete.
+        self._db: dict[str, Any] = {}
         self.past_runs = PastRuns(self)
         self.loop_runner = self._run_coroutine
         # IPython's own remarks, for a person at a terminal.
