@@ -22,6 +22,9 @@ from codecontext import AsyncCodeContextClient, CodeContextClient, CodeContextEr
 from codecontext.v1 import execution_pb2
 from codecontext.v1.execution_pb2 import ExecutionEvent
 
+SPARE = 4
+"""How many descriptors and processes a server may have more than at first: those of a cell made ahead."""
+
 EXAMPLES = int(os.environ.get("CODECONTEXT_PROPERTY_EXAMPLES", "10"))
 """How many lists of operations are tried; more of them find more."""
 
@@ -407,7 +410,8 @@ def test_every_reader_sees_the_same_run(
 
     def rests() -> bool:
         seen.append(at_rest(own_server))
-        return seen[-1] == rest
+        # What is made ahead may be one more or less at any time; what leaks grows with each example.
+        return all(now <= first + SPARE for now, first in zip(seen[-1], rest, strict=True))
 
     try:
         until(rests)
