@@ -49,7 +49,9 @@ def got_signal(name: str) -> Judge:
 
 def neighbour_is_stopped(stage: Stage, report: Report) -> Report:
     """The neighbour is stopped; it goes on now."""
-    stopped = stage.neighbour.state == "T"
+    end = time.monotonic() + _MOMENT_S
+    while not (stopped := stage.neighbour.state == "T") and time.monotonic() < end:
+        time.sleep(0.01)  # nothing tells of it
     stage.neighbour.process.send_signal(signal.SIGCONT)
     return Report(stopped, report.detail)
 
