@@ -99,6 +99,9 @@ class Zygote:
         self._peer = Peer(ours, self._on_message, self._on_closed)
         try:
             ready = await self._ready
+        except asyncio.CancelledError:
+            self._peer.close()  # it would wait for orders for ever
+            raise
         except ZygoteLost as error:
             log_end = log_path.read_text(errors="replace")[-2000:].strip()
             raise ZygoteLost(f"{error} {log_end}".strip()) from None

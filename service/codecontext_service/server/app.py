@@ -172,8 +172,10 @@ class Server:
             await asyncio.gather(*(runtime.start() for runtime in runtimes))
         except BaseException:
             await server.stop(0)
-            launcher.stop()
-            await launcher.wait()
+            for runtime in runtimes:
+                await runtime.stop()
+            await cells.stop()
+            await launcher.end(_LAUNCHER_S)
             raise
         manager.phase = "serving"
         await self._set_health(serving=True)

@@ -83,6 +83,7 @@ class Launcher:
         self._jail = jail
         self._nursery = Nursery() if cells else None
         self._known: set[int] = set()
+        self._keepers: set[int] = set()
         self._watch = ChildWatch()
 
     def run(self) -> None:
@@ -105,18 +106,19 @@ class Launcher:
         The keepers are waited for, which end when the server is gone: what forks and ends all the time
         is caught by the one who becomes its parent, and a keeper that is stopped would be in its place.
         """
-        while kept := self._known & descendants():
+        while kept := self._keepers & descendants():
             for pid in kept:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)  # the code may have stopped it
             select.select([self._watch.fileno()], [], [], _LOOK_S)
             for child in self._watch.reap():
-                self._known.discard(child.pid)
+                self._keepers.discard(child.pid)
         end_all_children()
 
     def _reap(self) -> None:
         for child in self._watch.reap():
             self._known.discard(child.pid)
+            self._keepers.discard(child.pid)
             send_message(self._end, child.report())
 
     def _obey(self, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -133,6 +135,7 @@ class Launcher:
             )
         elif "keep" in message:
             self._known.add(message["keep"])
+            self._keepers.add(message["keep"])
         elif "sweep" in message:
             end_all_children(spare=frozenset(self._known))
             send_message(self._end, {"answer": message["sweep"]})
