@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.processes import descriptor_count
+from support.processes import descriptor_count, is_at_rest
 from support.proxy import CuttableProxy
 from support.runs import until
 from support.servers import ServerProcess
@@ -21,9 +21,6 @@ from support.servers import ServerProcess
 from codecontext import AsyncCodeContextClient, CodeContextClient, CodeContextError
 from codecontext.v1 import execution_pb2
 from codecontext.v1.execution_pb2 import ExecutionEvent
-
-SPARE = 4
-"""How many descriptors and processes a server may have more than at first: those of a cell made ahead."""
 
 EXAMPLES = int(os.environ.get("CODECONTEXT_PROPERTY_EXAMPLES", "10"))
 """How many lists of operations are tried; more of them find more."""
@@ -410,8 +407,7 @@ def test_every_reader_sees_the_same_run(
 
     def rests() -> bool:
         seen.append(at_rest(own_server))
-        # What is made ahead may be one more or less at any time; what leaks grows with each example.
-        return all(now <= first + SPARE for now, first in zip(seen[-1], rest, strict=True))
+        return is_at_rest(seen[-1], rest)
 
     try:
         until(rests)

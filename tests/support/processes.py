@@ -155,6 +155,15 @@ def stopped(process: psutil.Process) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
+SPARE = 4
+"""How many descriptors and processes a server may have more than at first: those of a cell made ahead."""
+
+
+def is_at_rest(now: tuple[int, int], first: tuple[int, int]) -> bool:
+    """Whether a server has no more descriptors and processes than at first. What leaks grows each time."""
+    return all(one <= other + SPARE for one, other in zip(now, first, strict=True))
+
+
 def has_folder(context: CodeContext) -> bool:
     """Whether the machine still has a folder of a context's sandbox; a cell's files are not in one."""
     return context.sandbox_id in context.cwd and Path(context.cwd).parent.exists()
