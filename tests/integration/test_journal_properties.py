@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.processes import descriptor_count, is_at_rest
+from support.processes import at_rest, is_at_rest
 from support.proxy import CuttableProxy
 from support.runs import until
 from support.servers import ServerProcess
@@ -90,13 +90,6 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProce
         yield each
         assert each.stop() == 0
         assert each.wait_for_log("stopped")["tasks"] == 0
-
-
-def at_rest(server: ServerProcess) -> tuple[int, int]:
-    """How many descriptors and processes a server has, once its pool is full."""
-    with CodeContextClient(server.target) as client:
-        until(lambda: client.get_server_info().runtimes[0].pool_ready == POOL)
-        return descriptor_count(server), len(server.descendants())
 
 
 @pytest.fixture(scope="module")

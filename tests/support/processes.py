@@ -13,7 +13,7 @@ from types import TracebackType
 
 import psutil
 
-from codecontext import CodeContext
+from codecontext import CodeContext, CodeContextClient
 
 from .runs import until
 from .servers import ServerProcess, residence_of
@@ -153,6 +153,18 @@ def stopped(process: psutil.Process) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGCONT)
+
+
+def at_rest(server: ServerProcess) -> tuple[int, int]:
+    """How many descriptors and processes a server of one runtime has, once its pool is full."""
+    with CodeContextClient(server.target) as client:
+
+        def is_full() -> bool:
+            (runtime,) = client.get_server_info().runtimes
+            return runtime.pool_ready == runtime.pool_size
+
+        until(is_full)
+        return descriptor_count(server), len(server.descendants())
 
 
 SPARE = 4

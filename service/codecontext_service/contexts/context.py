@@ -355,7 +355,7 @@ class Context:
         if execution is self.current and self._interpreter is not None:
             ignored = f"the code ignored the interrupt for {self._limits.interrupt_grace_s:g} s and was killed"
             execution.stop_message = "; ".join(filter(None, (execution.stop_message, ignored)))
-            self._interpreter.kill()
+            self._interpreter.end()  # a restart finds the files
 
     def on_abandoned(self, execution: Execution) -> None:
         """Stops an execution whose callers have all gone."""

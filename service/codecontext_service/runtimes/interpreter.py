@@ -419,7 +419,7 @@ class ChannelInterpreter:
     def _fail(self, failure: str) -> None:
         self._failure = failure
         self._on_channel_closed()
-        self.kill()
+        self.end()
 
     def _on_channel_closed(self) -> None:
         self._channel_open = False
@@ -431,7 +431,7 @@ class ChannelInterpreter:
     def _on_channel_lost(self) -> None:
         if self._process.alive:
             self._failure = self._failure or "the code closed the interpreter's control channel"
-            self.kill()
+            self.end()
 
     def _on_interrupted(self) -> None:
         if not self.interrupts_pending:

@@ -23,7 +23,6 @@ _SHARED = (
     | syscalls.CLONE_NEWCGROUP
     | syscalls.CLONE_NEWNET
 )
-_TMP_INODES = 1 << 16
 _HOST_NAME = "sandbox"
 
 

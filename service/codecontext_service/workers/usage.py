@@ -70,9 +70,13 @@ def _resident(pids: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 def _rollup(pids: Iterable[int], *prefixes: bytes) -> Iterator[int]:
     for pid in pids:
-        for line in _read(pid, "smaps_rollup").splitlines():
+        lines = _read(pid, "smaps_rollup").splitlines()
+        for line in lines:
             if line.startswith(prefixes):
                 yield int(line.split()[1]) * 1024
+        if not lines:
+            # It has ended, or has made itself undumpable: what it seems to use then counts in full.
+            yield sum(resident - file for resident, file in _resident([pid]))
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from security.attempt import attempt
-from security.attempts.inside import Stopped, fill, in_child
+from security.attempts.inside import LIBC, Stopped, fill, in_child
 
 _MEMORY = ("memory_limit_hard", "memory_limit_soft")
 _MIB = 1 << 20
@@ -61,6 +61,20 @@ def takes_too_much_memory() -> str:
     """Takes 512 MiB of memory of its own, and holds it for half a second."""
 
     def work() -> str:
+        taken = [bytearray(b"x" * (16 << 20)) for _ in range(32)]
+        time.sleep(0.5)
+        return f"{len(taken) * 16} MiB"
+
+    return in_child(work)
+
+
+@attempt(*_MEMORY, limits=_LIMITS)
+def takes_too_much_memory_out_of_sight() -> str:
+    """Takes 512 MiB of memory in a process that has closed what tells how much it has."""
+
+    def work() -> str:
+        pr_set_dumpable = 4
+        LIBC.prctl(pr_set_dumpable, 0, 0, 0, 0)
         taken = [bytearray(b"x" * (16 << 20)) for _ in range(32)]
         time.sleep(0.5)
         return f"{len(taken) * 16} MiB"
