@@ -483,7 +483,8 @@ class Context:
         """Takes the end of the interpreter, asked for or not."""
         execution = self.current
         cause = execution.stop_cause if execution is not None else None
-        how = failure or self._exceeded(exit_) or str(exit_)
+        # A limit first: what takes long to end for it has closed its channel before.
+        how = self._exceeded(exit_) or failure or str(exit_)
         outcome, message = Outcome.CRASHED, how
         if exit_.exceeded == "memory":
             outcome = Outcome.OUT_OF_MEMORY
