@@ -12,8 +12,9 @@ from codecontext.v1 import resources_pb2
 from codecontext.v1 import sandbox_service_pb2 as pb
 from codecontext.v1.sandbox_service_pb2_grpc import SandboxServiceServicer
 from codecontext_service.config import Config
-from codecontext_service.contexts.context import Context, State
+from codecontext_service.contexts.context import Context
 from codecontext_service.contexts.idempotency import FirstAnswers
+from codecontext_service.contexts.options import State
 from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.sandboxes.sandbox import Sandbox, SandboxOptions

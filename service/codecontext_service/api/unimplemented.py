@@ -19,9 +19,10 @@ def refuse_missing(servicer: type[_Servicer]) -> type[_Servicer]:
     Args:
         servicer: A class that derives from a generated servicer.
     """
-    for base in servicer.__mro__[1:]:
-        for name in vars(base):
-            if name[0].isupper() and name not in vars(servicer):
+    generated = [base for base in servicer.__mro__ if base.__module__.endswith("_pb2_grpc")]
+    for base in generated:
+        for name, method in vars(base).items():
+            if name[0].isupper() and getattr(servicer, name) is method:
                 setattr(servicer, name, _refusal(name))
     return servicer
 

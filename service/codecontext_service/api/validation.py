@@ -118,6 +118,17 @@ class Checks:
             self.wrong(field, "is negative: give zero or more")
         return number
 
+    def code_size(self, code: str, most: int) -> None:
+        """Checks how long code is.
+
+        Args:
+            code: The code.
+            most: How many bytes it may have.
+        """
+        size = len(code.encode())
+        if size > most:
+            self.wrong("code", f"has {size} bytes; at most {most} are allowed")
+
     def request_id(self, request_id: str) -> None:
         """Checks an id that makes a retry safe; an empty one is none."""
         if len(request_id) > _MAX_REQUEST_ID or not (

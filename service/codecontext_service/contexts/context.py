@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 from codecontext_service.domain.errors import (
     ContextExecuting,
@@ -20,11 +17,9 @@ from codecontext_service.domain.errors import (
     QuotaExceeded,
     Unanswered,
 )
-from codecontext_service.domain.events import Completed, Event, Gap, GapReason, Outcome
-from codecontext_service.domain.limits import NO_LIMITS, Limits
+from codecontext_service.domain.events import Completed, Event, Outcome
 from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, StopCause
-from codecontext_service.executions.journal import size_of
 from codecontext_service.processes.cells import Home
 from codecontext_service.processes.keeper import Usage
 from codecontext_service.processes.process import ProcessExit
@@ -32,47 +27,16 @@ from codecontext_service.runtimes.base import (
     Finished,
     Interpreter,
     InterpreterError,
-    Runtime,
     UnansweredError,
 )
 from codecontext_service.sandboxes.sandbox import Sandbox
 
-_LATE_BYTES = 1 << 20
-"""How much of what is written between two runs is kept for the next."""
+from .asking import Asking
+from .late_output import LateOutput
+from .options import ContextLimits, ContextOptions, State
 
 _USAGE_WAIT_S = 1.0
 """How long a measurement may take: a keeper that is stopped would never answer."""
-
-
-class State(enum.Enum):
-    """What a context does; see `CodeContextState` in the proto."""
-
-    STARTING = "STARTING"
-    IDLE = "IDLE"
-    EXECUTING = "EXECUTING"
-    DELETING = "DELETING"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True)
-class ContextOptions:
-    """What a context was created with. Times are in seconds, 0 means none."""
-
-    runtime: Runtime
-    cwd: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    idle_timeout_s: float = 0.0
-    ttl_s: float = 0.0
-    limits: Limits = NO_LIMITS
-
-
-@dataclass(frozen=True)
-class ContextLimits:
-    """What the server allows a context."""
-
-    max_queued: int
-    interrupt_grace_s: float
 
 
 class Context:
@@ -118,10 +82,8 @@ class Context:
         self._limits = limits
         self._on_used = on_used
         self._interpreter: Interpreter | None = None
-        self._question: asyncio.Task[Any] | None = None
-        self._late: deque[Event] = deque()
-        self._late_bytes = 0
-        self._late_gap = Gap(0, 0, GapReason.LATE_OUTPUT)
+        self._asking = Asking(self._start_next)
+        self._late = LateOutput()
         self._timers: list[asyncio.TimerHandle] = []
 
     # Its interpreter
@@ -137,7 +99,6 @@ class Context:
         self.execution_count = 0
         self.failure = ""
         self._late.clear()
-        self._late_bytes = 0
         interpreter.listener = self
         if self.state is State.DELETING:
             return  # its delete waits for this moment, and ends the interpreter
@@ -244,13 +205,13 @@ class Context:
         interpreter = self._interpreter
         if self.current is not None or not self.queue or interpreter is None:
             return
-        if self.state is not State.IDLE or interpreter.interrupts_pending or self._question:
+        if self.state is not State.IDLE or interpreter.interrupts_pending or self._asking.busy:
             return
         execution = self.current = self.queue.popleft()
         self.state = State.EXECUTING
         self.execution_count += 1
         execution.begin(self.execution_count)
-        self._pass_on_late(execution)
+        self._late.pass_on(execution)
         request = execution.request
         interpreter.execute(
             request.code,
@@ -275,8 +236,7 @@ class Context:
             Unanswered: There is no answer.
             ContextUnreachable: The interpreter does not answer.
         """
-        while self._question is not None:
-            await asyncio.wait([self._question])
+        await self._asking.turn()
         self.check_usable()
         if self.busy is not None or self._interpreter is None:
             raise ContextExecuting(
@@ -284,12 +244,8 @@ class Context:
                 context_id=self.id,
                 **({"execution_id": self.busy.id} if self.busy is not None else {}),
             )
-        # Goes on when its caller has gone: the interpreter works on it all the same.
-        task = asyncio.create_task(self._interpreter.ask(question, timeout_s))
-        self._question = task
-        task.add_done_callback(self._on_answered)
         try:
-            return await asyncio.shield(task)
+            return await self._asking.ask(self._interpreter, question, timeout_s)
         except UnansweredError as error:
             raise Unanswered(f"no answer: {error}", context_id=self.id) from error
         except (InterpreterError, TimeoutError) as error:
@@ -297,19 +253,6 @@ class Context:
             raise ContextUnreachable(
                 f"the interpreter of context {self.id} has not answered; retry", context_id=self.id
             ) from error
-
-    def _on_answered(self, question: asyncio.Task[Any]) -> None:
-        question.cancelled() or question.exception()  # for those who wait, and nobody may
-        self._question = None
-        self._start_next()
-
-    def _pass_on_late(self, execution: Execution) -> None:
-        if self._late_gap.events:
-            execution.journal.append(self._late_gap, late=True)
-            self._late_gap = Gap(0, 0, GapReason.LATE_OUTPUT)
-        while self._late:
-            execution.add(self._late.popleft(), late=True)
-        self._late_bytes = 0
 
     def _finish(self, completed: Completed) -> None:
         execution, self.current = self.current, None
@@ -435,14 +378,8 @@ class Context:
         """Takes what the run has made, or between runs keeps it for the next."""
         if self.current is not None:
             self.current.add(event)
-            return
-        self._late.append(event)
-        self._late_bytes += size_of(event) + 64
-        while self._late_bytes > _LATE_BYTES and self._late:
-            dropped = size_of(self._late.popleft())
-            self._late_bytes -= dropped + 64
-            self._late_gap.events += 1
-            self._late_gap.bytes += dropped
+        else:
+            self._late.add(event)
 
     def on_finished(self, finished: Finished) -> None:
         """Takes the end of the run."""

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from .context import Context, State
+from .context import Context
+from .options import State
 
 
 class Expiries:

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from codecontext_service.config import Config
 from codecontext_service.domain.errors import (
@@ -20,9 +19,11 @@ from codecontext_service.domain.errors import (
 from codecontext_service.processes.cells import CellError
 from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes, SandboxOptions
 
-from .context import Context, State
-from .deletion import Deletion
+from .background import Background
+from .context import Context
+from .deletions import Deletion
 from .manager import ContextManager
+from .options import State
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class SandboxManager:
         self._creating = 0
         self._deletions: dict[str, Deletion] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     # Finding
 
@@ -82,12 +83,12 @@ class SandboxManager:
 
     def contexts_in(self, sandbox: Sandbox) -> list[Context]:
         """Returns the contexts that live in a sandbox, in the order of their creation."""
-        return [each for each in self._contexts.contexts if each.sandbox is sandbox]
+        return [each for each in self._contexts.registry.all if each.sandbox is sandbox]
 
     def contexts_by_sandbox(self) -> dict[str, list[Context]]:
         """Returns the contexts of every sandbox that has any, by its id."""
         found: dict[str, list[Context]] = {}
-        for each in self._contexts.contexts:
+        for each in self._contexts.registry.all:
             found.setdefault(each.sandbox.id, []).append(each)
         return found
 
@@ -141,7 +142,7 @@ class SandboxManager:
 
     def _on_unheld(self, sandbox: Sandbox) -> None:
         if not sandbox.closing:
-            self._start(self._hold_again(sandbox))
+            self._background.start(self._hold_again(sandbox))
 
     async def _hold_again(self, sandbox: Sandbox) -> None:
         while sandbox.cells.inhabited and not sandbox.closing:
@@ -208,7 +209,7 @@ class SandboxManager:
             ]
             if not starting:
                 return
-            await self._contexts.settled(starting[0])
+            await self._contexts.deletions.settled(starting[0])
 
     def _check_idle(self, sandbox: Sandbox) -> None:
         for context in self.contexts_in(sandbox):
@@ -236,10 +237,12 @@ class SandboxManager:
             timer.cancel()
         of_contexts = "deleted" if cause == "destroyed" else cause
         tasks = [
-            self._contexts.begin_deletion(each, cause=of_contexts)
+            self._contexts.deletions.begin(each, cause=of_contexts)
             for each in self.contexts_in(sandbox)
         ]
-        self._deletions[sandbox.id] = Deletion(self._start(self._delete(sandbox, cause, tasks)))
+        self._deletions[sandbox.id] = Deletion(
+            self._background.start(self._delete(sandbox, cause, tasks))
+        )
 
     async def _delete(
         self, sandbox: Sandbox, cause: str, contexts: list[asyncio.Task[None]]
@@ -258,14 +261,6 @@ class SandboxManager:
             if deletion.owes_ok and (grave := self._sandboxes.graves.find(sandbox.id)):
                 grave.owes_ok = True
         logger.info("sandbox destroyed", extra={"sandbox_id": sandbox.id, "cause": cause})
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        # A failure is told to those who wait for it, and nobody may.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return task
 
     # The end
 
