@@ -17,9 +17,8 @@ from typing import Any
 from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
-from IPython.core.formatters import BaseFormatter, DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Type, Unicode
+from traitlets import Type
 from traitlets.config import Config
 
 from codecontext_service.workers.channel import (
@@ -33,9 +32,11 @@ from codecontext_service.workers.channel import (
 
 from . import charts
 from .bundles import encode_bundle
+from .formatting import Formatter
 from .interrupts import Interrupts
 from .past_runs import Compiler, PastRuns
 from .streams import clean
+from .transforming import PlainCode
 
 
 class _Output:
@@ -79,6 +80,15 @@ class _Publisher(DisplayPublisher):  # type: ignore[misc]
 class _Displayhook(DisplayHook):  # type: ignore[misc]
     """Takes the value of a run's last expression."""
 
+    def quiet(self) -> bool:
+        """Whether the code says by a semicolon at its end that its value is not wanted."""
+        history = self.shell.history_manager.input_hist_parsed
+        code = history[-1].rstrip() if history else ""
+        if "#" not in code and not code.endswith(";"):
+            return False
+        quiet: bool = super().quiet()
+        return quiet
+
     def start_displayhook(self) -> None:
         pass
 
@@ -90,33 +100,6 @@ class _Displayhook(DisplayHook):  # type: ignore[misc]
 
     def finish_displayhook(self) -> None:
         pass
-
-
-class _ChartFormatter(BaseFormatter):  # type: ignore[misc]
-    """Describes figures, wherever they are displayed."""
-
-    format_type = Unicode(charts.CHART)
-
-    def __call__(self, thing: object) -> dict[str, Any] | None:
-        return charts.describe_figure(thing) if self.enabled else None
-
-
-def _as_a_bundle(figure: object) -> None:
-    """Has IPython show an object by its MIME bundle, although it would show itself."""
-    raise NotImplementedError
-
-
-class _Formatter(DisplayFormatter):  # type: ignore[misc]
-    """Knows when it is at work: an exception in a representation is no error of the run."""
-
-    working = 0
-
-    def format(self, *args: Any, **kwargs: Any) -> Any:
-        self.working += 1
-        try:
-            return super().format(*args, **kwargs)
-        finally:
-            self.working -= 1
 
 
 class Shell(InteractiveShell):  # type: ignore[misc]
@@ -138,18 +121,14 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         # What IPython would keep in files, for instance the names of modules to complete.
         self._db: dict[str, Any] = {}
         self.past_runs = PastRuns(self)
+        self._plain_code = PlainCode(self)
         self.loop_runner = self._run_coroutine
         # IPython's own remarks, for a person at a terminal.
         for remark in ("To exit: use", "Output cache limit"):
             warnings.filterwarnings("ignore", message=remark)
 
     def init_display_formatter(self) -> None:  # noqa: D102
-        self.display_formatter = formatter = _Formatter(parent=self)
-        formatter.register_formatter(_ChartFormatter(parent=formatter))
-        # Plotly's figures would show themselves, and refuse to where nbformat is missing.
-        formatter.ipython_display_formatter.for_type_by_name(
-            "plotly.basedatatypes", "BaseFigure", _as_a_bundle
-        )
+        self.display_formatter = Formatter(parent=self)
         self.configurables.append(self.display_formatter)
 
     def enable_gui(self, gui: str | None = None) -> None:
@@ -158,6 +137,13 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def ask_exit(self) -> None:
         """Is what `exit` and `quit` call: ends the run as `sys.exit()` does; the context lives."""
         raise SystemExit
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """Returns code as Python."""
+        if raw_cell in self._plain_code:
+            return raw_cell if raw_cell.endswith("\n") else raw_cell + "\n"
+        transformed: str = super().transform_cell(raw_cell)
+        return transformed
 
     async def run_code(self, *args: Any, **options: Any) -> bool:
         """Runs a part of the code, all of which has been parsed by now."""
