@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import secrets
 import time
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_BASE_32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+"""A digit for each byte: five of its bits count."""
+_LAST_DIGIT = _BASE_32[:32:4] * 32
+"""The last of 26 digits has the three bits that make 128."""
 _ID = re.compile(r"([cse])(0|[1-9][0-9]{0,8})-([0-9a-z]{1,13})-([a-z2-7]{26})")
 
 
@@ -44,8 +47,9 @@ class IdMaker:
         Args:
             kind: `c` for a context, `s` for a sandbox, `e` for an execution.
         """
-        bits = base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
-        return f"{kind}{self._prefix}{bits}"
+        random = secrets.token_bytes(26)  # a digit each: several times faster than encoding 16
+        digits = random[:25].translate(_BASE_32) + random[25:].translate(_LAST_DIGIT)
+        return f"{kind}{self._prefix}{digits.decode()}"
 
     def is_lost(self, id_: str, kind: str) -> bool:
         """Returns whether an id was made by an earlier life of this host."""

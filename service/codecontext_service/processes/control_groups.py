@@ -69,6 +69,8 @@ class ControlGroup:
         }
         self._limits = (0, 0.0)
         self._kills_noted = 0
+        self._kills_fd = -1
+        """What counts its killed processes, which is read at every run; -1 until it is read first."""
         made: list[Path] = []
         try:
             for folder in self._folders:
@@ -151,10 +153,13 @@ class ControlGroup:
     def _oom_kills(self) -> int:
         if not self.limits_memory:
             return 0
-        folder, version = self._find(MEMORY)
-        with contextlib.suppress(OSError):  # it is being removed
-            return _field(read(folder / _OOM_COUNTS[version]), "oom_kill")
-        return 0
+        try:
+            if self._kills_fd < 0:
+                folder, version = self._find(MEMORY)
+                self._kills_fd = os.open(folder / _OOM_COUNTS[version], os.O_RDONLY | os.O_CLOEXEC)
+            return _field(os.pread(self._kills_fd, 4096, 0).decode(), "oom_kill")
+        except OSError:  # it is being removed
+            return 0
 
     def cpu_time_s(self) -> float | None:
         """Returns the CPU time of all processes that were ever in it, in seconds; None if nobody counts it.
@@ -171,6 +176,7 @@ class ControlGroup:
 
     async def remove(self) -> None:
         """Removes it, and returns once it is gone; its processes must be, or be about to be."""
+        self._close()
         for attempt in itertools.count():
             try:
                 # In a thread: whoever moves a process anywhere on the machine may keep all groups locked.
@@ -180,6 +186,12 @@ class ControlGroup:
                 if attempt == _PATIENCE:
                     logger.warning("a control group can't be removed yet: %s", error)
             await asyncio.sleep(min(_RETRY_S * 2**attempt, _MAX_RETRY_S))
+
+    def _close(self) -> None:
+        if self._kills_fd >= 0:
+            os.close(self._kills_fd)
+            self._kills_fd = -1
+            self._by_controller = {}  # so that nobody opens it again
 
     def _remove(self) -> None:
         for folder in self._folders:
@@ -311,6 +323,7 @@ class ControlGroups:
 
 def _field(text: str, name: str) -> int:
     """Returns the number after a name in lines of names and numbers; 0 if it is not there."""
-    return next(
-        (int(line.split()[1]) for line in text.splitlines() if line.split()[:1] == [name]), 0
-    )
+    for line in text.splitlines():
+        if line.startswith(f"{name} "):
+            return int(line[len(name) :])
+    return 0

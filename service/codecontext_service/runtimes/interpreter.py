@@ -151,6 +151,7 @@ class ChannelInterpreter:
     ) -> None:
         """Begins a run."""
         self._begun = self._interrupt_wanted = False
+        self._text_time = 0.0  # its first text comes at once
         self._keeper.note_run()
         message = {
             "code": code,
