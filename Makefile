@@ -68,8 +68,8 @@ proto: $(INSTALLED) ## Generate the Python stubs from protos/ into client/
 	$(BIN)/python scripts/generate_protos.py
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure the main job beside its floors
-	$(BIN)/python benchmarks/main_job.py
+bench: $(INSTALLED) ## Measure everything beside its floors:  make bench ARGS="--quick --only runs"
+	$(BIN)/python benchmarks $(ARGS)
 
 .PHONY: clean
 clean: ## Remove all that make installed, built or cached

@@ -1,44 +1,15 @@
-"""Times, what is expected of them, and the table that tells both."""
+"""Times and sizes by name: pyperf keeps them and does the statistics."""
 
 from __future__ import annotations
 
 import contextlib
-import platform
-import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
-from os import cpu_count, getloadavg, sched_getaffinity
-from typing import Any
+from dataclasses import dataclass, field
 
+import pyperf
 
-class Figures:
-    """Times by name, in seconds."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, list[float]] = {}
-
-    @contextlib.contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Times what is done within it."""
-        times = self.times.setdefault(name, [])
-        began = time.perf_counter()
-        yield
-        times.append(time.perf_counter() - began)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Takes a time."""
-        self.times.setdefault(name, []).append(seconds)
-
-    def p50(self, name: str) -> float:
-        """Returns the median."""
-        return statistics.median(self.times[name])
-
-    def p99(self, name: str) -> float:
-        """Returns the 99th percentile; of few times, the longest."""
-        times = sorted(self.times[name])
-        return times[min(len(times) - 1, round(len(times) * 0.99))]
+Statistics = pyperf.Benchmark
 
 
 @dataclass(frozen=True)
@@ -48,77 +19,84 @@ class Expectation:
     name: str
     at_most: float
     floor: str = ""
-    """What it is divided by; empty: it is a time in milliseconds."""
+    """What it is divided by; empty: it is a time in milliseconds, or a size in MiB."""
+    percentile: int = 50
+    """Of the figure, and of its floor."""
+    beyond_ms: float = 0.0
+    """What it may take beyond that, in milliseconds."""
 
-    def value(self, figures: Figures) -> float:
-        """Returns what was measured, in the unit of `at_most`."""
-        p50 = figures.p50(self.name)
-        return p50 / figures.p50(self.floor) if self.floor else p50 * 1e3
-
-
-def machine() -> dict[str, Any]:
-    """Describes what the figures were measured with."""
-    packages = ("grpcio", "protobuf", "uvloop", "ipython", "numpy", "pandas", "matplotlib")
-    return {
-        "cores": cpu_count(),
-        "usable_cores": len(sched_getaffinity(0)),
-        "machine": platform.machine(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "load_before": getloadavg()[0],
-    }
+    def __str__(self) -> str:
+        which = "" if self.percentile == 50 else f" (p{self.percentile})"
+        beyond = f" less {self.beyond_ms:g} ms" if self.beyond_ms else ""
+        return f"{self.name}{which}{beyond}" + (f" / {self.floor}" if self.floor else "")
 
 
-def print_table(
-    figures: Figures, expectations: tuple[Expectation, ...], about: dict[str, Any], mib: float
-) -> None:
-    """Prints every figure and every expectation.
+@dataclass
+class Figure:
+    """What was measured under one name."""
 
-    Args:
-        figures: What was measured.
-        expectations: What was expected.
-        about: What `machine` said.
-        mib: The size of a throughput's stream, in MiB.
-    """
-    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    print(f"{about['cores']} cores ({about['usable_cores']} usable), {about['machine']}, ", end="")
-    print(f"Linux {about['kernel']}, load {about['load_before']:.2f} at the start")
-    print(f"Python {about['python']}, {versions}\n")
+    name: str
+    values: list[float] = field(default_factory=list)
+    floor: str = ""
+    """The name of what it is compared to."""
+    unit: str = "second"
+    """`second` or `byte`."""
 
-    print(f"{'':34}{'p50 ms':>10}{'p99 ms':>10}{'n':>7}{'p50 MiB/s':>11}")
-    for name, times in figures.times.items():
-        p50, p99 = figures.p50(name), figures.p99(name)
-        rate = f"{mib / p50:11.0f}" if "MiB" in name else ""
-        print(f"{name:34}{p50 * 1e3:10.3f}{p99 * 1e3:10.3f}{len(times):7}{rate}")
-
-    print(f"\n{'ratio of the p50s, or p50':56}{'is':>7}{'at most':>9}")
-    for each in expectations:
-        value = each.value(figures)
-        what = f"{each.name} / {each.floor}" if each.floor else f"{each.name}, ms"
-        verdict = "met" if value <= each.at_most else "missed"
-        print(f"{what:56}{value:7.2f}{each.at_most:9.1f}  {verdict}")
+    @property
+    def statistics(self) -> Statistics:
+        """Its distribution."""
+        metadata = {"name": self.name, "unit": self.unit}
+        if self.floor:
+            metadata["floor"] = self.floor
+        # pyperf wants values above 0; a tenth of a microsecond is finer than anything here.
+        values = [max(round(value, 7), 1e-7) for value in self.values]
+        return pyperf.Benchmark([pyperf.Run(values, metadata=metadata, collect_metadata=False)])
 
 
-def as_json(
-    figures: Figures, expectations: tuple[Expectation, ...], about: dict[str, Any]
-) -> dict[str, Any]:
-    """Returns all of it; times are in seconds."""
-    return {
-        "machine": about,
-        "figures": {
-            name: {"p50": figures.p50(name), "p99": figures.p99(name), "times": times}
-            for name, times in figures.times.items()
-        },
-        "expectations": [
-            {
-                "figure": each.name,
-                "floor": each.floor or None,
-                "unit": "ratio" if each.floor else "ms",
-                "value": each.value(figures),
-                "at_most": each.at_most,
-                "met": each.value(figures) <= each.at_most,
-            }
-            for each in expectations
-        ],
-    }
+class Figures:
+    """All that a module measures."""
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self.all: dict[str, Figure] = {}
+
+    @contextlib.contextmanager
+    def timed(self, name: str, *, floor: str = "", share: int = 1) -> Iterator[None]:
+        """Times what is done within it.
+
+        Args:
+            name: What it is.
+            floor: What it is compared to.
+            share: Of how many equal parts one counts.
+        """
+        began = time.perf_counter()
+        yield
+        self.add(name, (time.perf_counter() - began) / share, floor=floor)
+
+    def add(self, name: str, value: float, *, floor: str = "", unit: str = "second") -> None:
+        """Takes a time in seconds, or a size in bytes."""
+        figure = self.all.setdefault(name, Figure(name, [], floor, unit))
+        figure.values.append(value)
+
+
+def suite_of(figures: list[Figure], metadata: dict[str, str]) -> pyperf.BenchmarkSuite:
+    """Makes what is written to a file, and read by pyperf's own commands too."""
+    benchmarks = [figure.statistics for figure in figures if figure.values]
+    for each in benchmarks:
+        each.update_metadata(metadata)
+    return pyperf.BenchmarkSuite(benchmarks)
+
+
+def value_of(expectation: Expectation, suite: pyperf.BenchmarkSuite) -> float | None:
+    """Returns what was measured, in the unit of `at_most`; None if it was not measured."""
+    named = {each.get_name(): each for each in suite}
+    if expectation.name not in named or (expectation.floor and expectation.floor not in named):
+        return None
+    figure = named[expectation.name]
+    value = figure.percentile(expectation.percentile)
+    if figure.get_unit() == "byte":
+        return float(value / (1 << 20))
+    value -= expectation.beyond_ms / 1e3
+    if expectation.floor:
+        return float(value / named[expectation.floor].percentile(expectation.percentile))
+    return float(value * 1e3)

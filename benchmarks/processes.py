@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -28,7 +29,8 @@ def _die_with_benchmark() -> None:
 
 
 def end_in_order() -> None:
-    """Has SIGTERM end the benchmark as Ctrl-C does: all that it started is stopped, which takes its time."""
+    """Ends with its parent, and has SIGTERM end it as Ctrl-C does: all that it started is stopped first."""
+    _die_with_benchmark()
 
     def stop(number: int, frame: object) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -41,10 +43,10 @@ def end_in_order() -> None:
 
 @contextlib.contextmanager
 def helper(name: str) -> Iterator[subprocess.Popen[str]]:
-    """Runs a helper, which ends with its standard input."""
+    """Runs a floor in a process of its own, which ends with its standard input."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     process = subprocess.Popen(
-        [sys.executable, str(HERE / name)],
+        [sys.executable, str(HERE / "floors" / f"{name}.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -85,15 +87,26 @@ def ask(process: subprocess.Popen[str], line: str) -> str:
     return read_line(process)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    target: str
+    """Where it listens."""
+    pid: int
+
+
 @contextlib.contextmanager
-def server(*flags: str) -> Iterator[str]:
+def server(*flags: str) -> Iterator[Server]:
     """Runs a server on a free port of loopback.
+
+    Start it before the first channel: a process with its threads should not fork.
 
     Args:
         *flags: More flags for `codecontext serve`.
 
     Yields:
-        Where it listens.
+        The server, once it serves.
     """
     command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--listen", "127.0.0.1:0"]
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +121,7 @@ def server(*flags: str) -> Iterator[str]:
                 preexec_fn=_die_with_benchmark,  # noqa: PLW1509
             )
         try:
-            yield _address(process, log)
+            yield Server(_address(process, log), process.pid)
         finally:
             process.terminate()
             try:
@@ -126,5 +139,5 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
         for line in log.read_text().splitlines(keepends=True):
             if line.endswith("\n") and '"addresses"' in line:
                 return str(json.loads(line)["addresses"]).split(",")[0]
-        time.sleep(0.05)
+        time.sleep(0.005)
     raise RuntimeError(f"the server did not start: {log.read_text()}")
