@@ -116,6 +116,19 @@ def test_an_interrupt_keeps_the_state(
     assert (following.text, following.stdout, following.stderr) == ("1", "", "")
 
 
+def test_an_interrupt_at_any_moment_of_an_event_loop_keeps_the_state(
+    client: CodeContextClient, context: CodeContext
+) -> None:
+    """An event loop that is busy is stopped wherever the interrupt hits it, in its own code too."""
+    client.run_code("x = 1", context=context)
+    code = "import asyncio\nwhile True: await asyncio.sleep(0)"
+    for number in range(30):
+        execution = client.run_code(code, context=context, timeout=0.02 + number / 10_000)
+        assert (execution.outcome, execution.state_kept) == (Outcome.TIMED_OUT, True)
+        assert (execution.error.name if execution.error else "") == "KeyboardInterrupt"
+        assert client.run_code("x", context=context).text == "1"
+
+
 @pytest.mark.parametrize("code", STOPPABLE)
 def test_a_timeout_keeps_the_state(
     client: CodeContextClient, context: CodeContext, code: str

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
+import os
+import selectors
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
+
+_LOOP_CODE = (os.path.dirname(asyncio.__file__) + os.sep, selectors.__file__)
+"""Where the code of an event loop is, as its frames name it."""
 
 
 class _Phase(enum.Enum):
@@ -26,8 +35,9 @@ class Interrupts:
         """Whether an interrupt was raised in this run."""
         self._phase = _Phase.IDLE
         self._wanted = False
+        self._task: asyncio.Task[Any] | None = None
 
-    def on_signal(self, number: int, frame: Any) -> None:
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Is the signal's handler.
 
         Raises:
@@ -36,7 +46,22 @@ class Interrupts:
         if self._phase is _Phase.PREPARING:
             self._wanted = True
         elif self._phase is _Phase.RUNNING:
-            self._stop()
+            self._stop(frame)
+
+    @contextlib.contextmanager
+    def cancelling(self, task: asyncio.Task[Any]) -> Iterator[None]:
+        """Has an interrupt cancel a task where an exception would come between it and its event loop.
+
+        The loop would lose what it was about to do, and the task might never end.
+
+        Args:
+            task: The cell's, which its loop runs meanwhile.
+        """
+        self._task = task
+        try:
+            yield
+        finally:
+            self._task = None
 
     def begin(self) -> None:
         """Takes note that a run is being prepared."""
@@ -58,6 +83,13 @@ class Interrupts:
         """Takes note that the run has ended."""
         self._phase = _Phase.IDLE
 
-    def _stop(self) -> None:
+    def _stop(self, frame: FrameType | None = None) -> None:
         self.stopped = True
+        if (
+            self._task is not None
+            and frame is not None
+            and frame.f_code.co_filename.startswith(_LOOP_CODE)
+        ):
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)  # it may sleep
+            return
         raise KeyboardInterrupt

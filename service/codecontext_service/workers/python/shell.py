@@ -198,7 +198,14 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         asyncio.set_event_loop(loop)
         task = loop.create_task(coroutine)
         try:
-            return loop.run_until_complete(task)
+            with self.interrupts.cancelling(task):
+                result = loop.run_until_complete(task)
+            if self.interrupts.stopped and isinstance(
+                result.error_in_exec, asyncio.CancelledError
+            ):
+                self.shown_error = None  # the cancellation: what is told is the interrupt
+                raise KeyboardInterrupt
+            return result
         except KeyboardInterrupt:
             if not task.done():
                 task.cancel()
