@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.servers import ServerProcess
 from support.stubs import connected
+from support.users import home_of_nobody
 
 from codecontext import CodeContext, CodeContextClient
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
@@ -50,3 +51,10 @@ def context(client: CodeContextClient) -> Iterator[CodeContext]:
 def state(tmp_path: Path) -> Path:
     """A directory for the state of a server of the test's own."""
     return tmp_path / "state"
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A directory that belongs to an ordinary user, whoever runs the tests."""
+    with home_of_nobody() as folder:
+        yield folder

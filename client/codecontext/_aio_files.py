@@ -35,6 +35,8 @@ class AsyncFiles:
         overwrite: bool = True,
         parents: bool = False,
         mode: int | None = None,
+        offset: int = 0,
+        on_progress: _transfer.Progress | None = None,
         deadline: Seconds | None = None,
     ) -> FileInfo:
         """Writes a file in pieces; it appears whole, once all has arrived.
@@ -47,6 +49,10 @@ class AsyncFiles:
             overwrite: Whether a file that is there is replaced.
             parents: Whether missing parent directories are made.
             mode: Its permission bits; 0o644 by default.
+            offset: How many bytes of the file that is there are kept, in front of the source's: so
+                a large file can be uploaded in parts.
+            on_progress: Is called with the number of bytes that have gone, after each piece; in
+                another thread.
             deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
 
         Returns:
@@ -67,9 +73,10 @@ class AsyncFiles:
                 overwrite=overwrite,
                 parents=parents,
                 mode=mode,
+                offset=offset,
                 size_bytes=size_bytes,
             )
-            yield from _transfer.content(pieces)
+            yield from _transfer.content(pieces, on_progress)
 
         try:
             return await self._transport.upload(_transfer.upload(deadline), requests())
@@ -129,6 +136,7 @@ class AsyncFiles:
         *,
         offset: int = 0,
         length: int = 0,
+        on_progress: _transfer.Progress | None = None,
         deadline: Seconds | None = None,
     ) -> FileInfo:
         """Reads a file in pieces into a local one.
@@ -140,6 +148,7 @@ class AsyncFiles:
                 or an open binary file, which stays open.
             offset: How many bytes to leave out at the begin.
             length: How many bytes to read at most; 0 means all.
+            on_progress: Is called with the number of bytes that have come, after each piece.
             deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
 
         Returns:
@@ -149,7 +158,7 @@ class AsyncFiles:
             OSError: the local file can't be written.
             CodeContextError: as with `Files.download`.
         """
-        download = _transfer.Download(path)
+        download = _transfer.Download(path, on_progress)
         async with self._open(sandbox_or_context, path, offset, length, deadline) as messages:
             with _transfer.target_file(target) as file:
                 async for message in messages:

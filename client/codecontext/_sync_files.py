@@ -33,6 +33,8 @@ class Files:
         overwrite: bool = True,
         parents: bool = False,
         mode: int | None = None,
+        offset: int = 0,
+        on_progress: _transfer.Progress | None = None,
         deadline: Seconds | None = None,
     ) -> FileInfo:
         """Writes a file in pieces; it appears whole, once all has arrived.
@@ -45,6 +47,10 @@ class Files:
             overwrite: Whether a file that is there is replaced.
             parents: Whether missing parent directories are made.
             mode: Its permission bits; 0o644 by default.
+            offset: How many bytes of the file that is there are kept, in front of the source's: so
+                a large file can be uploaded in parts.
+            on_progress: Is called with the number of bytes that have gone, after each piece; in
+                another thread.
             deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
 
         Returns:
@@ -68,9 +74,10 @@ class Files:
                 overwrite=overwrite,
                 parents=parents,
                 mode=mode,
+                offset=offset,
                 size_bytes=size_bytes,
             )
-            yield from _transfer.content(pieces)
+            yield from _transfer.content(pieces, on_progress)
 
         try:
             return self._transport.upload(_transfer.upload(deadline), requests())
@@ -130,6 +137,7 @@ class Files:
         *,
         offset: int = 0,
         length: int = 0,
+        on_progress: _transfer.Progress | None = None,
         deadline: Seconds | None = None,
     ) -> FileInfo:
         """Reads a file in pieces into a local one.
@@ -141,6 +149,7 @@ class Files:
                 or an open binary file, which stays open.
             offset: How many bytes to leave out at the begin.
             length: How many bytes to read at most; 0 means all.
+            on_progress: Is called with the number of bytes that have come, after each piece.
             deadline: Of this call, in seconds or as a timedelta; 10 minutes by default.
 
         Returns:
@@ -154,7 +163,7 @@ class Files:
             FileChecksumMismatchError: what arrived is not what was sent.
             SandboxNotFoundError: there is no such sandbox.
         """
-        download = _transfer.Download(path)
+        download = _transfer.Download(path, on_progress)
         with (
             self._open(sandbox_or_context, path, offset, length, deadline) as messages,
             _transfer.target_file(target) as file,

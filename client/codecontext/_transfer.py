@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,6 +21,9 @@ CHUNK_BYTES = 1 << 20
 
 Source = str | Path | bytes | BinaryIO | Iterable[bytes]
 """What to upload: the path of a local file, an open binary file, the content, or its pieces."""
+
+Progress = Callable[[int], object]
+"""Is called with how many bytes of content have gone or come by now."""
 
 
 def upload(deadline: Seconds | None) -> Call[FileInfo]:
@@ -41,6 +44,7 @@ def header(
     overwrite: bool,
     parents: bool,
     mode: int | None,
+    offset: int = 0,
     size_bytes: int | None = None,
     sha256: bytes = b"",
 ) -> pb.UploadFileRequest:
@@ -52,18 +56,26 @@ def header(
             overwrite=overwrite,
             parents=parents,
             mode=mode or 0,
+            offset=offset,
             size_bytes=size_bytes,
             sha256=sha256,
         )
     )
 
 
-def content(pieces: Iterable[bytes]) -> Iterator[pb.UploadFileRequest]:
+def content(
+    pieces: Iterable[bytes], on_progress: Progress | None = None
+) -> Iterator[pb.UploadFileRequest]:
     """Yields the messages that follow the first one, each of at most 1 MiB of content."""
+    sent = 0
     for piece in pieces:
         with memoryview(piece).cast("B") as view:
             for begin in range(0, len(view), CHUNK_BYTES):
-                yield pb.UploadFileRequest(data=bytes(view[begin : begin + CHUNK_BYTES]))
+                data = bytes(view[begin : begin + CHUNK_BYTES])
+                yield pb.UploadFileRequest(data=data)
+                sent += len(data)
+                if on_progress is not None:
+                    on_progress(sent)
 
 
 def blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -109,8 +121,10 @@ def target_file(target: str | Path | BinaryIO) -> Iterator[BinaryIO]:
 class Download:
     """Takes the messages of a download, and checks their sum."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, on_progress: Progress | None = None) -> None:
         self._path = path
+        self._on_progress = on_progress
+        self._received = 0
         self._sum = hashlib.sha256()
         self._checked = False
         self.file: FileInfo | None = None
@@ -126,6 +140,9 @@ class Download:
                 self.file = FileInfo.from_proto(message.file)
             case "data":
                 self._sum.update(message.data)
+                self._received += len(message.data)
+                if self._on_progress is not None:
+                    self._on_progress(self._received)
                 return message.data
             case "sha256":
                 self._checked = True

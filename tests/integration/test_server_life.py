@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from support.processes import (
 )
 from support.runs import PATIENCE_S, LiveRun, answer_of, queued, state_of, until
 from support.servers import MODES, ServerProcess, serve_command
+from support.users import NOBODY, as_nobody
 
 from codecontext import (
     CodeContext,
@@ -472,44 +471,6 @@ def test_the_log_holds_no_secrets(state: Path) -> None:
 
 
 # An ordinary user
-
-NOBODY = 65_534
-UNCOVER = """
-set -e
-mount --bind "$1" "$3"
-mount -t tmpfs -o mode=755 tmpfs "$2"
-mkdir -p "$1"
-mount --move "$3" "$1"
-shift 3
-exec "$@"
-"""
-"""Shows one folder to everyone, below another that is root's alone: `prefix blocked free command…`."""
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A directory that belongs to an ordinary user, whoever runs the tests."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    try:
-        if os.geteuid() == 0:
-            os.chown(folder, NOBODY, NOBODY)
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-def as_nobody(free: Path) -> list[str]:
-    """What has a command run by an ordinary user, who may lack the way to root's interpreter."""
-    if os.geteuid() != 0:
-        return []
-    change = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    interpreter = Path(sys.base_prefix).resolve()
-    blocked = [each for each in interpreter.parents if not each.stat().st_mode & 0o001]
-    if not blocked:
-        return change
-    mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", UNCOVER, "sh"]
-    free.mkdir()
-    return [*mounts, str(interpreter), str(blocked[-1]), str(free), *change]
 
 
 @pytest.mark.parametrize("flags", MODES)

@@ -14,17 +14,32 @@ from grpc_status import rpc_status
 
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 from codecontext.v1.execution_pb2 import ExecutionEvent
+from codecontext.v1.file_service_pb2_grpc import FileServiceStub
 
 MAX_MESSAGE_BYTES = 3 << 20
 """No message from the server is larger, so these channels receive none that is."""
 
 
 @contextmanager
-def connected(target: str) -> Iterator[CodeContextServiceStub]:
-    """Connects a stub; its calls fail where the server sends a larger message than it promises."""
+def channel_to(target: str) -> Iterator[grpc.Channel]:
+    """Opens a channel, whose calls fail where the server sends a larger message than it promises."""
     options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_retries", 0)]
     with grpc.insecure_channel(target, options) as channel:
+        yield channel
+
+
+@contextmanager
+def connected(target: str) -> Iterator[CodeContextServiceStub]:
+    """Connects a stub."""
+    with channel_to(target) as channel:
         yield CodeContextServiceStub(channel)
+
+
+@contextmanager
+def connected_to_files(target: str) -> Iterator[FileServiceStub]:
+    """Connects a stub of the service for files."""
+    with channel_to(target) as channel:
+        yield FileServiceStub(channel)
 
 
 @dataclass

@@ -113,6 +113,7 @@ class UploadFileHeader(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     PARENTS_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
     """The sandbox."""
     path: _builtins.str
@@ -127,6 +128,13 @@ class UploadFileHeader(_message.Message):
     """The SHA-256 of the content, if known."""
     parents: _builtins.bool
     """Whether missing parent directories are made."""
+    offset: _builtins.int
+    """How many bytes of the file that is there are kept, in front of the content that comes: so a large
+    file can be uploaded in parts. Needs `overwrite`. The new file appears whole, too; `size_bytes` is
+    that of the content which comes, `sha256` that of the whole file.
+
+    INVALID_ARGUMENT: it is past the end of the file.
+    """
     def __init__(
         self,
         *,
@@ -137,10 +145,11 @@ class UploadFileHeader(_message.Message):
         size_bytes: _builtins.int | None = ...,
         sha256: _builtins.bytes = ...,
         parents: _builtins.bool = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "size_bytes", b"size_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "mode", b"mode", "overwrite", b"overwrite", "parents", b"parents", "path", b"path", "sandbox_id", b"sandbox_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "mode", b"mode", "offset", b"offset", "overwrite", b"overwrite", "parents", b"parents", "path", b"path", "sandbox_id", b"sandbox_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
@@ -217,7 +226,7 @@ class DownloadFileRequest(_message.Message):
     path: _builtins.str
     """The file."""
     offset: _builtins.int
-    """How many bytes to leave out at the begin."""
+    """How many bytes to leave out at the begin: what of a download that was cut has come already."""
     length: _builtins.int
     """How many bytes to send at most; 0 means all."""
     def __init__(

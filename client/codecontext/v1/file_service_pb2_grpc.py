@@ -27,11 +27,19 @@ if _version_not_supported:
 
 class FileServiceStub(object):
     """Files in the workspace of a sandbox. Paths are relative to the workspace, UTF-8, with `/` between
-    the names; no path and no link leads out of it.
+    the names; no path and no link leads out of it. Links are followed in the middle of a path, and by
+    DownloadFile at its end, as long as they stay inside; an absolute link never does.
+
+    A name on Linux may have bytes that are no UTF-8. Each such byte is one character from U+10FF80 (byte
+    0x80) to U+10FFFF (byte 0xFF) here, both ways, so that every file can be named.
+
+    What is written here belongs to the code as if it had written it, and is seen by it at once. A
+    transfer does not keep a sandbox: when that is destroyed, the call ends with SANDBOX_NOT_FOUND.
 
     Every call may fail with NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED), with INVALID_ARGUMENT
     (the path is empty, absolute, too long, or has `..`; mend it), with FAILED_PRECONDITION
     (FILE_WRONG_KIND: the path names something of another kind, or a link that leads out), with
+    PERMISSION_DENIED (the code has taken away the permissions that it takes; let it give them back), with
     RESOURCE_EXHAUSTED (QUOTA_EXCEEDED: the workspace is full), with UNAVAILABLE (retry), and with
     UNIMPLEMENTED on a server that does not offer it.
     """
@@ -81,11 +89,19 @@ class FileServiceStub(object):
 
 class FileServiceServicer(object):
     """Files in the workspace of a sandbox. Paths are relative to the workspace, UTF-8, with `/` between
-    the names; no path and no link leads out of it.
+    the names; no path and no link leads out of it. Links are followed in the middle of a path, and by
+    DownloadFile at its end, as long as they stay inside; an absolute link never does.
+
+    A name on Linux may have bytes that are no UTF-8. Each such byte is one character from U+10FF80 (byte
+    0x80) to U+10FFFF (byte 0xFF) here, both ways, so that every file can be named.
+
+    What is written here belongs to the code as if it had written it, and is seen by it at once. A
+    transfer does not keep a sandbox: when that is destroyed, the call ends with SANDBOX_NOT_FOUND.
 
     Every call may fail with NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED), with INVALID_ARGUMENT
     (the path is empty, absolute, too long, or has `..`; mend it), with FAILED_PRECONDITION
     (FILE_WRONG_KIND: the path names something of another kind, or a link that leads out), with
+    PERMISSION_DENIED (the code has taken away the permissions that it takes; let it give them back), with
     RESOURCE_EXHAUSTED (QUOTA_EXCEEDED: the workspace is full), with UNAVAILABLE (retry), and with
     UNIMPLEMENTED on a server that does not offer it.
     """
@@ -94,8 +110,10 @@ class FileServiceServicer(object):
         """Writes a file: first a header, then its content. The file appears whole, under its name, when the
         stream has ended well; a cut upload leaves nothing, or the old file.
 
-        ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. DATA_LOSS
-        (FILE_CHECKSUM_MISMATCH): the content is not what was announced; upload again.
+        ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
+        directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
+        has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
+        content is not what was announced; upload again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +129,9 @@ class FileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListFiles(self, request, context):
-        """Lists a directory, page by page, in the order of the names.
+        """Lists a directory, page by page, in the order of the names' bytes; with `recursive` each directory
+        comes before what is in it, and no link is followed. Each page looks anew: what stays is listed
+        once, whatever comes and goes.
 
         NOT_FOUND (FILE_NOT_FOUND): no such directory.
         """
@@ -206,11 +226,19 @@ def add_FileServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FileService(object):
     """Files in the workspace of a sandbox. Paths are relative to the workspace, UTF-8, with `/` between
-    the names; no path and no link leads out of it.
+    the names; no path and no link leads out of it. Links are followed in the middle of a path, and by
+    DownloadFile at its end, as long as they stay inside; an absolute link never does.
+
+    A name on Linux may have bytes that are no UTF-8. Each such byte is one character from U+10FF80 (byte
+    0x80) to U+10FFFF (byte 0xFF) here, both ways, so that every file can be named.
+
+    What is written here belongs to the code as if it had written it, and is seen by it at once. A
+    transfer does not keep a sandbox: when that is destroyed, the call ends with SANDBOX_NOT_FOUND.
 
     Every call may fail with NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED), with INVALID_ARGUMENT
     (the path is empty, absolute, too long, or has `..`; mend it), with FAILED_PRECONDITION
     (FILE_WRONG_KIND: the path names something of another kind, or a link that leads out), with
+    PERMISSION_DENIED (the code has taken away the permissions that it takes; let it give them back), with
     RESOURCE_EXHAUSTED (QUOTA_EXCEEDED: the workspace is full), with UNAVAILABLE (retry), and with
     UNIMPLEMENTED on a server that does not offer it.
     """

@@ -28,11 +28,19 @@ GRPC_VERSION: str
 
 class FileServiceStub:
     """Files in the workspace of a sandbox. Paths are relative to the workspace, UTF-8, with `/` between
-    the names; no path and no link leads out of it.
+    the names; no path and no link leads out of it. Links are followed in the middle of a path, and by
+    DownloadFile at its end, as long as they stay inside; an absolute link never does.
+
+    A name on Linux may have bytes that are no UTF-8. Each such byte is one character from U+10FF80 (byte
+    0x80) to U+10FFFF (byte 0xFF) here, both ways, so that every file can be named.
+
+    What is written here belongs to the code as if it had written it, and is seen by it at once. A
+    transfer does not keep a sandbox: when that is destroyed, the call ends with SANDBOX_NOT_FOUND.
 
     Every call may fail with NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED), with INVALID_ARGUMENT
     (the path is empty, absolute, too long, or has `..`; mend it), with FAILED_PRECONDITION
     (FILE_WRONG_KIND: the path names something of another kind, or a link that leads out), with
+    PERMISSION_DENIED (the code has taken away the permissions that it takes; let it give them back), with
     RESOURCE_EXHAUSTED (QUOTA_EXCEEDED: the workspace is full), with UNAVAILABLE (retry), and with
     UNIMPLEMENTED on a server that does not offer it.
     """
@@ -45,8 +53,10 @@ class FileServiceStub:
     """Writes a file: first a header, then its content. The file appears whole, under its name, when the
     stream has ended well; a cut upload leaves nothing, or the old file.
 
-    ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. DATA_LOSS
-    (FILE_CHECKSUM_MISMATCH): the content is not what was announced; upload again.
+    ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
+    directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
+    has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
+    content is not what was announced; upload again.
     """
     DownloadFile: _grpc.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]
     """Reads a file: first its info, then its content.
@@ -54,7 +64,9 @@ class FileServiceStub:
     NOT_FOUND (FILE_NOT_FOUND): no such file. INVALID_ARGUMENT: the offset is past its end.
     """
     ListFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.ListFilesRequest, _file_service_pb2.ListFilesResponse]
-    """Lists a directory, page by page, in the order of the names.
+    """Lists a directory, page by page, in the order of the names' bytes; with `recursive` each directory
+    comes before what is in it, and no link is followed. Each page looks anew: what stays is listed
+    once, whatever comes and goes.
 
     NOT_FOUND (FILE_NOT_FOUND): no such directory.
     """
@@ -85,11 +97,19 @@ class FileServiceStub:
 @_typing.type_check_only
 class FileServiceAsyncStub(FileServiceStub):
     """Files in the workspace of a sandbox. Paths are relative to the workspace, UTF-8, with `/` between
-    the names; no path and no link leads out of it.
+    the names; no path and no link leads out of it. Links are followed in the middle of a path, and by
+    DownloadFile at its end, as long as they stay inside; an absolute link never does.
+
+    A name on Linux may have bytes that are no UTF-8. Each such byte is one character from U+10FF80 (byte
+    0x80) to U+10FFFF (byte 0xFF) here, both ways, so that every file can be named.
+
+    What is written here belongs to the code as if it had written it, and is seen by it at once. A
+    transfer does not keep a sandbox: when that is destroyed, the call ends with SANDBOX_NOT_FOUND.
 
     Every call may fail with NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED), with INVALID_ARGUMENT
     (the path is empty, absolute, too long, or has `..`; mend it), with FAILED_PRECONDITION
     (FILE_WRONG_KIND: the path names something of another kind, or a link that leads out), with
+    PERMISSION_DENIED (the code has taken away the permissions that it takes; let it give them back), with
     RESOURCE_EXHAUSTED (QUOTA_EXCEEDED: the workspace is full), with UNAVAILABLE (retry), and with
     UNIMPLEMENTED on a server that does not offer it.
     """
@@ -99,8 +119,10 @@ class FileServiceAsyncStub(FileServiceStub):
     """Writes a file: first a header, then its content. The file appears whole, under its name, when the
     stream has ended well; a cut upload leaves nothing, or the old file.
 
-    ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. DATA_LOSS
-    (FILE_CHECKSUM_MISMATCH): the content is not what was announced; upload again.
+    ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
+    directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
+    has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
+    content is not what was announced; upload again.
     """
     DownloadFile: _aio.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]  # type: ignore[assignment]
     """Reads a file: first its info, then its content.
@@ -108,7 +130,9 @@ class FileServiceAsyncStub(FileServiceStub):
     NOT_FOUND (FILE_NOT_FOUND): no such file. INVALID_ARGUMENT: the offset is past its end.
     """
     ListFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.ListFilesRequest, _file_service_pb2.ListFilesResponse]  # type: ignore[assignment]
-    """Lists a directory, page by page, in the order of the names.
+    """Lists a directory, page by page, in the order of the names' bytes; with `recursive` each directory
+    comes before what is in it, and no link is followed. Each page looks anew: what stays is listed
+    once, whatever comes and goes.
 
     NOT_FOUND (FILE_NOT_FOUND): no such directory.
     """
@@ -138,11 +162,19 @@ class FileServiceAsyncStub(FileServiceStub):
 
 class FileServiceServicer:
     """Files in the workspace of a sandbox. Paths are relative to the workspace, UTF-8, with `/` between
-    the names; no path and no link leads out of it.
+    the names; no path and no link leads out of it. Links are followed in the middle of a path, and by
+    DownloadFile at its end, as long as they stay inside; an absolute link never does.
+
+    A name on Linux may have bytes that are no UTF-8. Each such byte is one character from U+10FF80 (byte
+    0x80) to U+10FFFF (byte 0xFF) here, both ways, so that every file can be named.
+
+    What is written here belongs to the code as if it had written it, and is seen by it at once. A
+    transfer does not keep a sandbox: when that is destroyed, the call ends with SANDBOX_NOT_FOUND.
 
     Every call may fail with NOT_FOUND (SANDBOX_NOT_FOUND, SANDBOX_DESTROYED), with INVALID_ARGUMENT
     (the path is empty, absolute, too long, or has `..`; mend it), with FAILED_PRECONDITION
     (FILE_WRONG_KIND: the path names something of another kind, or a link that leads out), with
+    PERMISSION_DENIED (the code has taken away the permissions that it takes; let it give them back), with
     RESOURCE_EXHAUSTED (QUOTA_EXCEEDED: the workspace is full), with UNAVAILABLE (retry), and with
     UNIMPLEMENTED on a server that does not offer it.
     """
@@ -155,8 +187,10 @@ class FileServiceServicer:
         """Writes a file: first a header, then its content. The file appears whole, under its name, when the
         stream has ended well; a cut upload leaves nothing, or the old file.
 
-        ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. DATA_LOSS
-        (FILE_CHECKSUM_MISMATCH): the content is not what was announced; upload again.
+        ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
+        directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
+        has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
+        content is not what was announced; upload again.
         """
 
     def DownloadFile(
@@ -174,7 +208,9 @@ class FileServiceServicer:
         request: _file_service_pb2.ListFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.ListFilesResponse, _abc.Awaitable[_file_service_pb2.ListFilesResponse]]:
-        """Lists a directory, page by page, in the order of the names.
+        """Lists a directory, page by page, in the order of the names' bytes; with `recursive` each directory
+        comes before what is in it, and no link is followed. Each page looks anew: what stays is listed
+        once, whatever comes and goes.
 
         NOT_FOUND (FILE_NOT_FOUND): no such directory.
         """

@@ -27,6 +27,8 @@ _MAX_VIOLATIONS_BYTES = 3000
 _CODES: tuple[tuple[type[errors.ServiceError], int], ...] = (
     (errors.InvalidArgument, code_pb2.INVALID_ARGUMENT),
     (errors.NotFound, code_pb2.NOT_FOUND),
+    (errors.FileExists, code_pb2.ALREADY_EXISTS),
+    (errors.FileChecksumMismatch, code_pb2.DATA_LOSS),
     (errors.FailedPrecondition, code_pb2.FAILED_PRECONDITION),
     (errors.QuotaExceeded, code_pb2.RESOURCE_EXHAUSTED),
     (errors.Unavailable, code_pb2.UNAVAILABLE),

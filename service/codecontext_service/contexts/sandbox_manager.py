@@ -14,6 +14,7 @@ from codecontext_service.domain.errors import (
     QuotaExceeded,
     RuntimeUnavailable,
     SandboxExecuting,
+    SandboxNotFound,
     ServiceError,
 )
 from codecontext_service.processes.cells import CellError
@@ -59,6 +60,21 @@ class SandboxManager:
             NotFound: There is none; `SandboxDestroyed` and `ContextLost` say more.
         """
         return self._sandboxes.get(sandbox_id)
+
+    def get_usable(self, sandbox_id: str) -> Sandbox:
+        """Returns a sandbox whose files can be used.
+
+        Raises:
+            ServerStarting: It is too early.
+            ServerDraining: It is too late.
+            InvalidArgument: The id is empty.
+            NotFound: There is none, or it is being destroyed.
+        """
+        self._contexts.check_open()
+        sandbox = self._sandboxes.get(sandbox_id)
+        if sandbox.closing:
+            raise SandboxNotFound(f"sandbox {sandbox_id} is being destroyed", sandbox_id=sandbox_id)
+        return sandbox
 
     def find(self, sandbox_id: str) -> Sandbox | None:
         """Returns a sandbox, if there is one of that id."""

@@ -106,6 +106,24 @@ class SandboxDestroyed(SandboxNotFound):
     reason = "SANDBOX_DESTROYED"
 
 
+class FileNotFound(NotFound):
+    """There is no such file in the workspace."""
+
+    reason = "FILE_NOT_FOUND"
+
+
+class FileExists(ServiceError):
+    """A file of that name is there, and is not to be replaced."""
+
+    reason = "FILE_EXISTS"
+
+
+class FileChecksumMismatch(ServiceError):
+    """What arrived is not what was announced."""
+
+    reason = "FILE_CHECKSUM_MISMATCH"
+
+
 class FailedPrecondition(ServiceError):
     """The thing is not in the state that the call wants."""
 
@@ -120,6 +138,12 @@ class SandboxExecuting(FailedPrecondition):
     """Code runs in a context of the sandbox, or is queued."""
 
     reason = "SANDBOX_EXECUTING"
+
+
+class FileWrongKind(FailedPrecondition):
+    """The path names something of another kind than the call wants."""
+
+    reason = "FILE_WRONG_KIND"
 
 
 class ContextFailed(FailedPrecondition):

@@ -206,6 +206,12 @@ class CellGroup:
         living = self._living()
         return living[0].workspace if living else -1
 
+    @property
+    def uid(self) -> int:
+        """The user that its processes are; -1 where that is this process's own, in a namespace."""
+        living = self._living()
+        return living[0].spec.uid if living else -1
+
     def add(self, cell: CellKeeper) -> None:
         """Takes a cell that was fresh."""
         self._members.append(cell)

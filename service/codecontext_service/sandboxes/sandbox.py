@@ -13,6 +13,7 @@ from pathlib import Path
 from codecontext_service.config import Config
 from codecontext_service.domain.errors import (
     ContextLost,
+    ContextUnreachable,
     FieldViolation,
     InvalidArgument,
     NotFound,
@@ -23,6 +24,8 @@ from codecontext_service.domain.graves import Graves
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.domain.limits import NO_LIMITS, Limits
 from codecontext_service.domain.network import Network
+from codecontext_service.files.sessions import Sessions
+from codecontext_service.files.workspace import Workspace
 from codecontext_service.processes.cells import CellGroup, Cells, Home
 from codecontext_service.workers.jail import WORKSPACE
 
@@ -85,8 +88,26 @@ class Sandbox:
         self.expire_time: float | None = None
         self.closing = False
         """Whether it is being removed: no more contexts come."""
+        self.files = Sessions()
+        """Who uses its files from outside."""
         self.holder = Home(cells)
         """Has the cell that keeps it while it has no contexts, if it is not private and cells have files."""
+
+    def open_workspace(self) -> Workspace:
+        """Opens its workspace; what is returned has a descriptor of its own.
+
+        Raises:
+            ContextUnreachable: No cell holds its files now.
+        """
+        if self.folder is not None:
+            root = os.open(self.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return Workspace(root, -1, self.id)
+        if self.cells.workspace < 0:
+            raise ContextUnreachable(
+                f"nothing holds the files of sandbox {self.id} now: restart a context in it",
+                sandbox_id=self.id,
+            )
+        return Workspace(os.dup(self.cells.workspace), self.cells.uid, self.id)
 
     def usage(self) -> WorkspaceUsage | None:
         """Measures what its workspace holds; None where that is not known."""
@@ -251,6 +272,7 @@ class Sandboxes:
             OSError: Its files can't be removed.
         """
         sandbox.closing = True
+        await sandbox.files.close()
         async with sandbox.cells.lock:  # a cell may be on its way to it
             sandbox.holder.leave()
             if sandbox.holder.cell is not None:

@@ -22,9 +22,9 @@ from codecontext.v1 import (
     sandbox_service_pb2_grpc,
 )
 from codecontext_service.api.code_contexts import CodeContextServicer
+from codecontext_service.api.files import FileServicer
 from codecontext_service.api.host import HostInfo
 from codecontext_service.api.sandboxes import SandboxServicer
-from codecontext_service.api.unimplemented import refuse_missing
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.contexts.sandbox_manager import SandboxManager
@@ -161,7 +161,7 @@ class Server:
         sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(
             SandboxServicer(config, sandboxes, manager.answers, host), server
         )
-        file_service_pb2_grpc.add_FileServiceServicer_to_server(_FileServicer(), server)
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(sandboxes), server)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -229,11 +229,6 @@ def _cells(config: Config, launcher: Launcher, groups: ControlGroups | None) -> 
     own_uids = launcher.containment.own_uids
     uids = range(config.first_uid, config.first_uid + _UIDS) if own_uids else range(0)
     return Cells(launcher, spec, uids, groups)
-
-
-@refuse_missing
-class _FileServicer(file_service_pb2_grpc.FileServiceServicer):
-    """Files are not offered yet."""
 
 
 async def _serve(config: Config) -> int:

@@ -1,0 +1,231 @@
+"""The servicer of `FileService`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from codecontext.v1 import file_service_pb2 as pb
+from codecontext.v1.file_service_pb2_grpc import FileServiceServicer
+from codecontext_service.contexts.sandbox_manager import SandboxManager
+from codecontext_service.domain.errors import FieldViolation, InvalidArgument
+from codecontext_service.files import names
+from codecontext_service.files.listing import list_page
+from codecontext_service.files.sessions import Session
+from codecontext_service.files.transfers import Download, Upload, UploadRequest
+from codecontext_service.files.workspace import FileInfo
+
+from . import paging
+from .conversion import timestamp_from_ns
+from .errors import stream, unary
+from .unimplemented import refuse_missing
+from .validation import Checks
+
+_CHUNK = 1 << 20
+"""How many bytes a message of a download has: larger ones are no faster."""
+_MAX_DATA = 3 << 20
+"""How many bytes a message of an upload may have."""
+_THREADS = 4
+"""How many operations on files are at work at a time."""
+_SHA256_BYTES = 32
+_DEFAULT_MODE = 0o644
+
+_Call = grpc.aio.ServicerContext[Any, Any]
+
+
+@refuse_missing
+class FileServicer(FileServiceServicer):
+    """Turns calls into operations on workspaces; see the proto for what each call promises."""
+
+    def __init__(self, sandboxes: SandboxManager) -> None:
+        """Makes a servicer.
+
+        Args:
+            sandboxes: Whose files they are.
+        """
+        self._sandboxes = sandboxes
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+
+    def _session(self, sandbox_id: str) -> contextlib.AbstractAsyncContextManager[Session]:
+        sandbox = self._sandboxes.get_usable(sandbox_id)
+        return sandbox.files.open(sandbox.open_workspace(), self._threads)
+
+    # Content
+
+    @unary
+    async def UploadFile(  # noqa: D102
+        self, request_iterator: AsyncIterator[pb.UploadFileRequest], context: _Call
+    ) -> pb.UploadFileResponse:
+        messages = aiter(request_iterator)
+        first = await anext(messages, None)
+        if first is None or first.WhichOneof("message") != "header":
+            raise InvalidArgument(
+                FieldViolation("header", "is missing: the first message names the file")
+            )
+        request = _upload_request(first.header)
+        async with self._session(first.header.sandbox_id) as session:
+            upload = await session.do(lambda: Upload(session.workspace, request, session.resources))
+            await _receive(session, upload, messages)
+            return pb.UploadFileResponse(file=_info(await session.do(upload.finish)))
+
+    @stream
+    async def DownloadFile(  # noqa: D102
+        self, request: pb.DownloadFileRequest, context: _Call
+    ) -> AsyncIterator[pb.DownloadFileResponse]:
+        checks = Checks()
+        offset = checks.not_negative("offset", request.offset)
+        length = checks.not_negative("length", request.length)
+        checks.finish()
+        path = names.parse(request.path)
+        async with self._session(request.sandbox_id) as session:
+            download = await session.do(
+                lambda: Download(session.workspace, path, offset, length, session.resources)
+            )
+            yield pb.DownloadFileResponse(file=_info(download.info))
+            # The next piece is read while this one is sent.
+            reading = asyncio.ensure_future(session.do(lambda: download.read(_CHUNK)))
+            while data := await reading:
+                reading = asyncio.ensure_future(session.do(lambda: download.read(_CHUNK)))
+                yield pb.DownloadFileResponse(data=data)
+            yield pb.DownloadFileResponse(sha256=download.sha256)
+
+    # Names
+
+    @unary
+    async def ListFiles(  # noqa: D102
+        self, request: pb.ListFilesRequest, context: _Call
+    ) -> pb.ListFilesResponse:
+        checks = Checks()
+        limit = paging.page_size(checks, request.page_size)
+        after = paging.read_path_token(checks, request, request.page_token)
+        checks.finish()
+        path = names.parse(request.path, allow_root=True)
+        behind = names.parse(after, "page_token", allow_root=True)
+        async with self._session(request.sandbox_id) as session:
+            files, last = await session.do(
+                lambda: list_page(
+                    session.workspace,
+                    path,
+                    recursive=request.recursive,
+                    after=behind,
+                    limit=limit,
+                )
+            )
+        following = None if last is None else names.show(b"/".join(last))
+        return pb.ListFilesResponse(
+            files=map(_info, files), next_page_token=paging.make_token(request, following)
+        )
+
+    @unary
+    async def StatFile(  # noqa: D102
+        self, request: pb.StatFileRequest, context: _Call
+    ) -> pb.StatFileResponse:
+        path = names.parse(request.path, allow_root=True)
+        async with self._session(request.sandbox_id) as session:
+            found = await session.do(lambda: session.workspace.stat(path))
+        return pb.StatFileResponse(file=_info(found))
+
+    @unary
+    async def MakeDirectory(  # noqa: D102
+        self, request: pb.MakeDirectoryRequest, context: _Call
+    ) -> pb.MakeDirectoryResponse:
+        path = names.parse(request.path)
+        async with self._session(request.sandbox_id) as session:
+            made = await session.do(
+                lambda: session.workspace.make_directory(path, parents=request.parents)
+            )
+        return pb.MakeDirectoryResponse(file=_info(made))
+
+    @unary
+    async def MoveFile(  # noqa: D102
+        self, request: pb.MoveFileRequest, context: _Call
+    ) -> pb.MoveFileResponse:
+        source = names.parse(request.source_path, "source_path")
+        target = names.parse(request.target_path, "target_path")
+        async with self._session(request.sandbox_id) as session:
+            moved = await session.do(
+                lambda: session.workspace.move(source, target, overwrite=request.overwrite)
+            )
+        return pb.MoveFileResponse(file=_info(moved))
+
+    @unary
+    async def DeleteFile(  # noqa: D102
+        self, request: pb.DeleteFileRequest, context: _Call
+    ) -> pb.DeleteFileResponse:
+        path = names.parse(request.path)
+        async with self._session(request.sandbox_id) as session:
+            await session.do(lambda: session.workspace.delete(path, recursive=request.recursive))
+        return pb.DeleteFileResponse()
+
+
+def _upload_request(header: pb.UploadFileHeader) -> UploadRequest:
+    checks = Checks()
+    size_bytes = None
+    if header.HasField("size_bytes"):
+        size_bytes = checks.not_negative("header.size_bytes", header.size_bytes)
+    offset = checks.not_negative("header.offset", header.offset)
+    if header.mode > 0o777:
+        checks.wrong("header.mode", "has more than permission bits: give 0 to 0o777")
+    if header.sha256 and len(header.sha256) != _SHA256_BYTES:
+        checks.wrong("header.sha256", f"has not {_SHA256_BYTES} bytes")
+    if offset and not header.overwrite:
+        checks.wrong("header.offset", "keeps a part of what is there: set overwrite too")
+    checks.finish()
+    return UploadRequest(
+        names.parse(header.path, "header.path"),
+        header.overwrite,
+        header.parents,
+        header.mode or _DEFAULT_MODE,
+        offset,
+        size_bytes,
+        header.sha256,
+    )
+
+
+async def _receive(
+    session: Session, upload: Upload, messages: AsyncIterator[pb.UploadFileRequest]
+) -> None:
+    """Writes each piece while the next one comes."""
+    writing: asyncio.Future[None] | None = None
+    while message := await _next(session, messages):
+        if message.WhichOneof("message") != "data":
+            raise InvalidArgument(FieldViolation("data", "is missing: one header, then content"))
+        if len(message.data) > _MAX_DATA:
+            text = f"has {len(message.data)} bytes; at most {_MAX_DATA} are allowed"
+            raise InvalidArgument(FieldViolation("data", text))
+        if writing is not None:
+            await writing
+        writing = asyncio.ensure_future(session.do(lambda data=message.data: upload.write(data)))  # type: ignore[misc]
+    if writing is not None:
+        await writing
+
+
+async def _next(
+    session: Session, messages: AsyncIterator[pb.UploadFileRequest]
+) -> pb.UploadFileRequest | None:
+    """Waits for the next message, or for the end of the sandbox."""
+    coming = asyncio.ensure_future(anext(messages, None))
+    try:
+        either: list[asyncio.Future[Any]] = [coming, session.ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        session.check()
+        return await coming
+    finally:
+        coming.cancel()
+
+
+def _info(found: FileInfo) -> pb.FileInfo:
+    return pb.FileInfo(
+        path=found.path,
+        kind=pb.FileKind.Value(f"FILE_KIND_{found.kind.upper()}"),
+        size_bytes=found.size_bytes,
+        modify_time=timestamp_from_ns(found.modify_time_ns),
+        mode=found.mode,
+        link_target=found.link_target,
+        sha256=found.sha256,
+    )

@@ -1,0 +1,1 @@
+"""Files in the workspaces of sandboxes, reached from outside."""
