@@ -200,9 +200,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         try:
             with self.interrupts.cancelling(task):
                 result = loop.run_until_complete(task)
-            if self.interrupts.stopped and isinstance(
-                result.error_in_exec, asyncio.CancelledError
-            ):
+            if self.interrupts.stopped and isinstance(result.error_in_exec, asyncio.CancelledError):
                 self.shown_error = None  # the cancellation: what is told is the interrupt
                 raise KeyboardInterrupt
             return result
