@@ -248,10 +248,12 @@ class CellKeeper(Keeper):
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:
             (self.workspace,) = descriptors or (-1,)
-            self.ready.set_result(None)
+            if not self.ready.done():  # else whoever waited for it has given up
+                self.ready.set_result(None)
         elif "failed" in message:
-            self.ready.set_exception(KeeperLost(message["failed"]))
-            self.ready.exception()  # nobody may be waiting for it
+            if not self.ready.done():
+                self.ready.set_exception(KeeperLost(message["failed"]))
+                self.ready.exception()  # nobody may be waiting for it
         else:
             super()._on_message(message, descriptors)
 
