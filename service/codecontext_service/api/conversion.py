@@ -19,7 +19,7 @@ from codecontext_service.domain.network import Network
 from codecontext_service.executions.execution import Execution
 from codecontext_service.executions.gathering import Gathered
 from codecontext_service.executions.journal import Entry
-from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.members import Usage
 from codecontext_service.sandboxes.sandbox import Sandbox
 
 _STATES = {

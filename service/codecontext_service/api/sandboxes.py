@@ -16,7 +16,7 @@ from codecontext_service.contexts.context import Context
 from codecontext_service.contexts.idempotency import FirstAnswers
 from codecontext_service.contexts.options import State
 from codecontext_service.contexts.sandbox_manager import SandboxManager
-from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.members import Usage
 from codecontext_service.sandboxes.sandbox import Sandbox, SandboxOptions
 
 from . import conversion, paging

@@ -21,7 +21,7 @@ from codecontext_service.domain.events import Completed, Event, Outcome
 from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, StopCause
 from codecontext_service.processes.cells import Home
-from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.members import Usage
 from codecontext_service.processes.process import ProcessExit
 from codecontext_service.runtimes.base import (
     Finished,

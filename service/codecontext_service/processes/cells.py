@@ -13,6 +13,7 @@ from codecontext_service.workers.cells import CellSpec
 from .control_groups import ControlGroup, ControlGroups
 from .keeper import CellKeeper, KeeperLost
 from .launcher import Launcher, LauncherLost
+from .members import Member
 from .peer import OrderError, Peer
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,19 @@ class Cells:
         cell.gone.add_done_callback(lambda gone: self._release_uid(spec.uid))
         return cell
 
+    async def make_group(self) -> ControlGroup | None:
+        """Makes a control group for the processes of one context; None if there are none here.
+
+        Raises:
+            CellError: The kernel refused.
+        """
+        if self._groups is None:
+            return None
+        try:
+            return await self._groups.make()
+        except OSError as error:
+            raise CellError(f"no control group could be made: {error}") from error
+
     async def stop(self) -> None:
         """Ends the cells that nobody has taken."""
         if self._filling is not None:
@@ -116,7 +130,7 @@ class Cells:
             await asyncio.wait([cell.gone for cell in cells], timeout=5)
 
     async def _make(self, spec: CellSpec, sibling: CellKeeper | None) -> CellKeeper:
-        group = await self._make_group()
+        group = await self.make_group()
         end, theirs = Peer.pair()
         try:
             with theirs:
@@ -138,14 +152,6 @@ class Cells:
                 raise CellError(f"no cell could be made: {error}") from error
             raise
         return cell
-
-    async def _make_group(self) -> ControlGroup | None:
-        if self._groups is None:
-            return None
-        try:
-            return await self._groups.make()
-        except OSError as error:
-            raise CellError(f"no control group could be made: {error}") from error
 
     def _choose_uid(self) -> int:
         for uid in itertools.islice(self._next_uid, len(self._uids)):
@@ -244,25 +250,25 @@ class Home:
             group: The cells of its sandbox.
         """
         self.group = group
-        self.cell: CellKeeper | None = None
+        self.cell: Member | None = None
 
     @property
     def habitable(self) -> bool:
         """Whether it has a cell that lives."""
         return self.cell is not None and not self.cell.gone.done()
 
-    def move_in(self, cell: CellKeeper) -> None:
-        """Takes a cell for its own."""
+    def move_in(self, cell: Member) -> None:
+        """Takes its part of a cell: all of it, unless it was forked from a context there."""
         self.leave()
         self.cell = cell
 
     def leave(self) -> None:
-        """Ends its cell, if it still has one; `gone` of the cell tells when it is done."""
+        """Ends what it has in its cell, if it still has one; `gone` of that tells when it is done."""
         if self.cell is not None:
             discard(self.cell)
 
 
-def discard(cell: CellKeeper) -> None:
+def discard(cell: CellKeeper | Member) -> None:
     """Ends a cell that nobody needs; what the server holds of it is closed once it is gone."""
     cell.kill()
     cell.gone.add_done_callback(lambda gone: cell.close())

@@ -4,139 +4,92 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from codecontext_service.domain.limits import Limits
 from codecontext_service.workers.cells import BARE_JOINS, CellSpec
 
 from .control_groups import ControlGroup
 from .launcher import Launcher
+from .members import Member
 from .peer import Peer
-from .process import Process, ProcessExit
+from .process import Process
 
 
 class KeeperLost(Exception):
     """A keeper ended before it was ready."""
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What a context uses, or several together."""
-
-    cpu_time_s: float
-    memory_bytes: int
-    own_memory_bytes: int
-    processes: int
-
-    def plus(self, other: Usage) -> Usage:
-        """Returns what this one and another use together."""
-        return Usage(
-            self.cpu_time_s + other.cpu_time_s,
-            self.memory_bytes + other.memory_bytes,
-            self.own_memory_bytes + other.own_memory_bytes,
-            self.processes + other.processes,
-        )
-
-
 class Keeper(ABC):
-    """The process that holds one context's processes together."""
+    """The process that holds a context's processes together, and those of its forks."""
+
+    stays = True
+    """Whether it stays when the interpreter has ended that it was made for."""
 
     def __init__(self, launcher: Launcher, pid: int, pidfd: int, end: socket.socket) -> None:
         """Takes over the pidfd and the socket of a keeper that was just forked."""
         self.launcher = launcher
         self.pidfd = pidfd
-        self.group: ControlGroup | None = None
-        """Where its interpreters are, but not itself, if the machine has control groups for them."""
         self._pid = pid
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
         """Done once the keeper is reaped, and with it all that it held is gone."""
-        self.pending_interrupts = 0
-        """How many interrupts were ordered and not yet sent on."""
-        self.exceeded = ""
-        """The limit for which it has ended all: `memory` or `cpu_time`; empty if it has not."""
-        self.on_interrupted: Callable[[], None] = lambda: None
-        """Is called when an interrupt was sent on."""
+        self.members: dict[int, Member] = {}
+        """The contexts that it holds, by their numbers."""
+        self._numbers = itertools.count()
+        self._processes: dict[int, Process] = {}
         self._peer = Peer(end, self._on_message, self._on_closed)
         launcher.watch(pid, self.on_reaped)
         self._launcher_lost = launcher.lost
         self._launcher_lost.add_done_callback(self._on_launcher_lost)
 
-    def interrupt(self, group: int) -> None:
-        """Has SIGINT sent to a process group: an interpreter, and what it runs in the foreground.
+    def join(self, group: ControlGroup | None) -> Member:
+        """Takes a member more.
 
         Args:
-            group: Its number, as the interpreter sees it.
+            group: Where its processes are to be, if the machine has control groups; removed with it.
         """
-        with contextlib.suppress(OSError):
-            self._peer.send({"interrupt": group})
-            self.pending_interrupts += 1
+        member = Member(self, next(self._numbers), group)
+        self.members[member.number] = member
+        return member
 
-    def limit(self, limits: Limits) -> None:
-        """Has them share processors, and ended once they use more memory or CPU time than they may.
+    def expect(self, process: Process) -> None:
+        """Takes a process whose end is told by this keeper, if it becomes its child, or else by its parent."""
+        self._processes[process.pid] = process
+        process.ended.add_done_callback(lambda ended: self._forget(process))
 
-        Raises:
-            OSError: The kernel refused.
-        """
-        order = {"memory_bytes": limits.memory_bytes, "cpu_time_s": limits.cpu_time_s}
-        if self.group is not None:  # then the kernel looks at memory, and at nothing too late
-            self.group.limit(memory_bytes=limits.memory_bytes, cpus=limits.cpus)
-            order["memory_bytes"] = 0
-        with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
-            self._peer.send({"limit": order})
+    def _forget(self, process: Process) -> None:
+        if self._processes.get(process.pid) is process:  # the pid may be another's by now
+            del self._processes[process.pid]
 
-    def read_news(self) -> None:
-        """Takes what it has said by now, which may be why a process has ended."""
-        self._peer.read()
-
-    def note_run(self) -> None:
-        """Takes note that a run begins: who was killed before has nothing to do with it."""
-        if self.group is not None:
-            self.group.note_oom_kills()
-
-    def reason_of(self, exit_: ProcessExit) -> str:
-        """Returns the limit for which an interpreter was ended, see `exceeded`.
-
-        The kernel does not tell whom it has killed for want of memory: it is taken for the interpreter
-        if that was killed in a run in which the kernel has killed any.
-
-        Args:
-            exit_: How it ended, by nobody's order.
-        """
-        killed = exit_.code in (None, -signal.SIGKILL)
-        if not self.exceeded and killed and self.group is not None and self.group.oom_killed:
-            return "memory"
-        return self.exceeded
-
-    async def usage(self) -> Usage:
-        """Measures what its processes use.
-
-        Raises:
-            OSError: The keeper is gone, or does not read.
-        """
-        answer, _ = await self._peer.order("usage")
-        cpu_time_s = None if self.group is None else self.group.cpu_time_s()
-        if cpu_time_s is None:
-            cpu_time_s = answer["cpu"]  # without interpreters of before, which others have reaped
-        return Usage(cpu_time_s, answer["memory"], answer["own"], answer["processes"])
-
-    @abstractmethod
-    def kill(self) -> None:
-        """Ends every process that it holds, and itself; `gone` tells when it is done. May be repeated."""
-
-    @abstractmethod
-    async def empty(self) -> None:
-        """Ends every process that it holds, and returns once they are gone. A cell's keeper stays.
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends a message.
 
         Raises:
             OSError: It is gone, or does not read.
         """
+        self._peer.send(message)
+
+    async def order(self, verb: str, message: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """Tells it to do something, and waits for its answer; see `Peer.order`.
+
+        Raises:
+            OSError: It is gone, or does not read.
+            OrderError: It could not do it.
+        """
+        return await self._peer.order(verb, message)
+
+    def read_news(self) -> None:
+        """Takes what it has said by now."""
+        self._peer.read()
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Ends every process that it holds, and itself; `gone` tells when it is done. May be repeated."""
 
     @abstractmethod
     def on_reaped(self, report: dict[str, Any]) -> None:
@@ -158,11 +111,16 @@ class Keeper(ABC):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        if "interrupted" in message:
-            self.pending_interrupts -= 1
-            self.on_interrupted()
+        if "exited" in message:
+            if process := self._processes.get(message["exited"]):
+                process.on_report(message)
+        elif (member := self.members.get(message["member"])) is None:
+            pass  # it has left
+        elif "interrupted" in message:
+            member.pending_interrupts -= 1
+            member.on_interrupted()
         elif "exceeded" in message:
-            self.exceeded = message["exceeded"]
+            member.exceeded = message["exceeded"]
 
     @abstractmethod
     def _on_closed(self) -> None:
@@ -180,6 +138,10 @@ class Keeper(ABC):
         self._on_gone()
 
     def _on_gone(self) -> None:
+        for process in list(self._processes.values()):
+            process.expect_no_report()
+        for member in self.members.values():
+            member.on_keeper_gone()
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -199,13 +161,13 @@ class CellKeeper(Keeper):
     ) -> None:
         """Knows a keeper that the launcher has just forked, and takes over its cell's control group."""
         self.spec = spec
-        self._removal: asyncio.Task[None] | None = None
+        self._removal: asyncio.Future[Any] | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its cell can be entered."""
         self.workspace = -1
         """A descriptor of the cell's workspace, if it has one and is ready."""
         super().__init__(launcher, pid, pidfd, end)
-        self.group = group
+        self.first = self.join(group)
 
     @property
     def joins(self) -> int:
@@ -223,26 +185,16 @@ class CellKeeper(Keeper):
         """Ends every process of the cell; `gone` tells when it is done. May be repeated."""
         self._kill_process()
 
-    async def empty(self) -> None:
-        """Ends every other process of the cell, and returns once they are gone: it can be used again.
-
-        Raises:
-            OSError: It is gone, or does not read.
-        """
-        await self._peer.order("empty")
-        self.exceeded = ""
-        self.pending_interrupts = 0
-        self.on_interrupted = lambda: None
-
     def on_reaped(self, report: dict[str, Any]) -> None:
         """Hears from the launcher that it is reaped: the kernel reaps it after all others."""
         self._on_gone()
 
     def _on_gone(self) -> None:
-        if self.group is None:
+        groups = [each.group for each in self.members.values() if each.group is not None]
+        if not groups:
             super()._on_gone()
         elif self._removal is None:
-            self._removal = self._loop.create_task(self.group.remove())
+            self._removal = asyncio.gather(*(group.remove() for group in groups))
             self._removal.add_done_callback(lambda removal: super(CellKeeper, self)._on_gone())
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -266,11 +218,14 @@ class CellKeeper(Keeper):
 class SubreaperKeeper(Keeper):
     """The parent of an interpreter where there are no pid namespaces."""
 
+    stays = False
+
     def __init__(self, launcher: Launcher, pid: int, pidfd: int, end: socket.socket) -> None:
         """Knows a keeper that the zygote has just forked."""
         self.interpreter: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
         """The interpreter, once it is forked."""
         super().__init__(launcher, pid, pidfd, end)
+        self.first = self.join(None)
         with contextlib.suppress(OSError):  # the launcher is gone, and this keeper soon
             launcher.keep(pid)
 
@@ -282,11 +237,6 @@ class SubreaperKeeper(Keeper):
             signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
         with contextlib.suppress(OSError):
             self._peer.send({"kill": True})
-
-    async def empty(self) -> None:
-        """Ends every process that descends from it, and itself: it is the parent of one interpreter."""
-        self.kill()
-        await asyncio.shield(self.gone)
 
     def on_reaped(self, report: dict[str, Any]) -> None:
         """Hears from the zygote, or from the launcher, that it is reaped."""
@@ -312,9 +262,9 @@ class SubreaperKeeper(Keeper):
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "pid" in message:
-            self.interpreter.set_result(Process(message["pid"], descriptors[0]))
-        elif "exited" in message:
-            self.interpreter.result().on_report(message)
+            interpreter = Process(message["pid"], descriptors[0])
+            self.expect(interpreter)
+            self.interpreter.set_result(interpreter)
         else:
             super()._on_message(message, descriptors)
 

@@ -61,6 +61,7 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._report_wait_s = _REPORT_WAIT_S
         self._timer: asyncio.TimerHandle | None = None
+        self._hearsay: ProcessExit | None = None
         self.ended: asyncio.Future[ProcessExit] = self._loop.create_future()
         """Done once it has ended, and it is known how, or that nobody will tell."""
         self._loop.add_reader(pidfd, self._on_exit)
@@ -81,6 +82,12 @@ class Process:
         """Takes what its reaper tells of its end."""
         self._end(ProcessExit.from_report(report))
 
+    def on_hearsay(self, report: dict[str, Any]) -> None:
+        """Takes what its parent tells of its end, which is believed once it has ended."""
+        self._hearsay = ProcessExit.from_report(report)
+        if not self.alive:
+            self._end(self._hearsay)
+
     def expect_no_report(self) -> None:
         """Hears that its reaper is gone: its end is all that can be known."""
         self._report_wait_s = 0.0
@@ -99,7 +106,9 @@ class Process:
     def _on_exit(self) -> None:
         self.alive = False
         self._loop.remove_reader(self._pidfd)
-        if not self.ended.done():
+        if self._hearsay is not None:
+            self._end(self._hearsay)
+        elif not self.ended.done():
             self._timer = self._loop.call_later(self._report_wait_s, self._end, ProcessExit(None))
 
     def _end(self, exit_: ProcessExit) -> None:

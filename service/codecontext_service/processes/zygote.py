@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,12 @@ from codecontext_service.workers.descriptors import close_all
 from codecontext_service.workers.jail import CACHES
 
 from .bootstrap import clean_environment, command
-from .keeper import CellKeeper, Keeper, SubreaperKeeper
+from .keeper import CellKeeper, SubreaperKeeper
 from .launcher import Launcher, OnExit
+from .members import Member
 from .peer import OrderError, Peer
 from .process import Process
+from .streams import Streams, streams
 
 
 class ZygoteLost(Exception):
@@ -28,10 +28,8 @@ class Forked:
     """An interpreter that was forked for a context, with the server's ends of what leads to it."""
 
     process: Process
-    keeper: Keeper
-    channel: socket.socket
-    stdout: int
-    stderr: int
+    member: Member
+    streams: Streams
 
 
 class Zygote:
@@ -107,7 +105,7 @@ class Zygote:
             raise ZygoteLost(f"{error} {log_end}".strip()) from None
         self.version, self.missing = ready["ready"], ready["missing"]
 
-    async def fork(self, cell: CellKeeper | None) -> Forked:
+    async def fork(self, cell: Member | None) -> Forked:
         """Forks an interpreter.
 
         Args:
@@ -118,34 +116,23 @@ class Zygote:
             OrderError: The kernel refused, or the cell has ended.
             KeeperLost: Without a cell: the keeper ended at once.
         """
-        channel, their_channel = Peer.pair()
-        stdout, their_stdout = os.pipe2(os.O_CLOEXEC)
-        stderr, their_stderr = os.pipe2(os.O_CLOEXEC)
-        streams = [their_channel.fileno(), their_stdout, their_stderr]
-        channel.setblocking(False)
-        keeper: Keeper
-        try:
+        with streams() as (ours, theirs):
             if cell is not None:
-                process, keeper = await self._fork_into(cell, streams), cell
-            else:
-                process, keeper = await self._fork_with_keeper(streams)
-        except BaseException:
-            channel.close()
-            close_all([stdout, stderr])
-            raise
-        finally:
-            their_channel.close()
-            close_all([their_stdout, their_stderr])
-        return Forked(process, keeper, channel, stdout, stderr)
+                return Forked(await self._fork_into(cell, theirs), cell, ours)
+            process, keeper = await self._fork_with_keeper(theirs)
+            return Forked(process, keeper.first, ours)
 
-    async def _fork_into(self, cell: CellKeeper, streams: list[int]) -> Process:
-        where = {"joins": cell.joins, "uid": cell.spec.uid}
+    async def _fork_into(self, cell: Member, streams: list[int]) -> Process:
+        keeper = cell.keeper
+        if not isinstance(keeper, CellKeeper):
+            raise OrderError("it is no cell")
+        where = {"joins": keeper.joins, "uid": keeper.spec.uid}
         try:
             entries = [] if cell.group is None else cell.group.open_entries()
         except OSError as error:  # it goes with its cell
             raise OrderError(f"the cell has no control group any more: {error}") from error
         try:
-            pid, pidfd = await self._order([*streams, cell.pidfd, *entries], where)
+            pid, pidfd = await self._order([*streams, keeper.pidfd, *entries], where)
         finally:
             close_all(entries)
         process = Process(pid, pidfd)

@@ -12,7 +12,7 @@ from codecontext_service.domain.events import Event
 from codecontext_service.domain.limits import Limits
 from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.processes.cells import Home
-from codecontext_service.processes.keeper import Usage
+from codecontext_service.processes.members import Usage
 from codecontext_service.processes.process import ProcessExit
 
 

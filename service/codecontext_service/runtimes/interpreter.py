@@ -16,7 +16,9 @@ from typing import Any
 from codecontext_service.domain.events import Event, Stream
 from codecontext_service.domain.limits import Limits
 from codecontext_service.domain.questions import AnswerT, Inspection, Question
-from codecontext_service.processes.keeper import CellKeeper, Usage
+from codecontext_service.processes.keeper import CellKeeper
+from codecontext_service.processes.members import Usage
+from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.process import ProcessExit
 from codecontext_service.processes.zygote import Forked
 from codecontext_service.workers import channel
@@ -71,9 +73,9 @@ class ChannelInterpreter:
         """Takes over what leads to the interpreter, and listens to it."""
         self._loop = asyncio.get_running_loop()
         self._process = forked.process
-        self._keeper = forked.keeper
-        self._channel = forked.channel
-        self._pipes = {forked.stdout: False, forked.stderr: True}
+        self._member = forked.member
+        self._channel = forked.streams.channel
+        self._pipes = {forked.streams.stdout: False, forked.streams.stderr: True}
         self._assembler = Assembler(_MAX_MESSAGE)
         self._outbox: deque[bytes] = deque()
         self._paused = False
@@ -103,9 +105,20 @@ class ChannelInterpreter:
         for fd in self._pipes:
             os.set_blocking(fd, False)
         self.resume(force=True)
-        self._keeper.on_interrupted = self._on_interrupted
+        self._member.on_interrupted = self._on_interrupted
         self._process.ended.add_done_callback(self._on_process_ended)
-        self._keeper.gone.add_done_callback(self._on_keeper_gone)
+        self._member.gone.add_done_callback(self._on_member_gone)
+
+    async def settle(self) -> None:
+        """Takes its place in a cell where others live too; before it runs any code.
+
+        Raises:
+            InterpreterError: It has ended, or its keeper has.
+        """
+        try:
+            await self._member.readopt(self._group)
+        except (OSError, OrderError) as error:
+            raise InterpreterError(f"the interpreter could not be marked: {error}") from error
 
     @property
     def alive(self) -> bool:
@@ -120,7 +133,7 @@ class ChannelInterpreter:
     @property
     def interrupts_pending(self) -> bool:
         """Whether an interrupt that was asked for is still to be sent."""
-        return self._keeper.pending_interrupts > 0
+        return self._member.pending_interrupts > 0
 
     async def configure(self, *, cwd: str, env: Mapping[str, str], limits: Limits) -> None:
         """Gives it its working directory, environment and limits, before its first run.
@@ -131,7 +144,7 @@ class ChannelInterpreter:
         """
         self._configured = self._loop.create_future()
         try:
-            self._keeper.limit(limits)
+            self._member.limit(limits)
         except OSError as error:
             raise InterpreterError(f"the interpreter could not be limited: {error}") from error
         rlimits = {
@@ -152,7 +165,7 @@ class ChannelInterpreter:
         """Begins a run."""
         self._begun = self._interrupt_wanted = False
         self._text_time = 0.0  # its first text comes at once
-        self._keeper.note_run()
+        self._member.note_run()
         message = {
             "code": code,
             "env": dict(env),
@@ -201,7 +214,7 @@ class ChannelInterpreter:
     def interrupt(self) -> None:
         """Asks the run to stop."""
         if self._begun:
-            self._keeper.interrupt(self._group)
+            self._member.interrupt(self._group)
         else:  # the interpreter would not know which run is meant
             self._interrupt_wanted = True
 
@@ -223,7 +236,8 @@ class ChannelInterpreter:
     @property
     def cell(self) -> CellKeeper | None:
         """The cell that it lives in, if the machine has cells."""
-        return self._keeper if isinstance(self._keeper, CellKeeper) else None
+        keeper = self._member.keeper
+        return keeper if isinstance(keeper, CellKeeper) else None
 
     def end(self) -> None:
         """Ends all its processes, and leaves its cell; `vacated` tells when it is done. May be repeated."""
@@ -234,7 +248,7 @@ class ChannelInterpreter:
 
     async def _end(self) -> None:
         with contextlib.suppress(OSError):  # the keeper is gone, which is told elsewhere
-            await self._keeper.empty()
+            await self._member.empty()
             await self._process.ended
             if not self.vacated.done():
                 self.vacated.set_result(None)
@@ -242,7 +256,7 @@ class ChannelInterpreter:
     def kill(self) -> None:
         """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
         self._killed = True
-        self._keeper.kill()
+        self._member.kill()
         self._process.kill()  # it would be killed next; so both give back their memory at once
 
     async def usage(self) -> Usage:
@@ -251,7 +265,7 @@ class ChannelInterpreter:
         Raises:
             OSError: Nobody can tell: it has ended, or it is stopped.
         """
-        return await self._keeper.usage()
+        return await self._member.usage()
 
     def close(self) -> None:
         """Closes what the server holds of it, once it is gone or vacated; of its cell in the first case."""
@@ -267,8 +281,7 @@ class ChannelInterpreter:
             os.close(fd)
         self._pipes = {}
         self._process.close()
-        if self._keeper.gone.done():
-            self._keeper.close()
+        self._member.close()
 
     # Writing
 
@@ -409,13 +422,13 @@ class ChannelInterpreter:
 
     # The end
 
-    def _on_keeper_gone(self, gone: asyncio.Future[None]) -> None:
+    def _on_member_gone(self, gone: asyncio.Future[None]) -> None:
         if self._process.ended.done():
             for future in (self.gone, self.vacated):
                 if not future.done():
                     future.set_result(None)
         else:
-            self._process.ended.add_done_callback(lambda ended: self._on_keeper_gone(gone))
+            self._process.ended.add_done_callback(lambda ended: self._on_member_gone(gone))
 
     def _fail(self, failure: str) -> None:
         self._failure = failure
@@ -456,9 +469,9 @@ class ChannelInterpreter:
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # nobody may be waiting for it
-        self._keeper.read_news()
+        self._member.read_news()
         exit_ = ended.result()
         # What the server has killed was killed for another reason, which whoever did it knows.
-        exceeded = self._keeper.exceeded if self._killed else self._keeper.reason_of(exit_)
+        exceeded = self._member.exceeded if self._killed else self._member.reason_of(exit_)
         exit_ = replace(exit_, exceeded=exceeded)
         self.listener.on_ended(exit_, self._failure)

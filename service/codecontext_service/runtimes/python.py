@@ -9,8 +9,9 @@ from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.processes.cells import CellError, Cells, Home, discard
-from codecontext_service.processes.keeper import CellKeeper, KeeperLost
+from codecontext_service.processes.keeper import KeeperLost
 from codecontext_service.processes.launcher import Launcher, LauncherLost
+from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.zygote import Forked, Zygote, ZygoteLost
 
@@ -88,10 +89,10 @@ class PythonRuntime:
                 interpreter = self._take() if home.group.fresh else None
                 if interpreter is not None and interpreter.cell is not None:
                     home.group.add(interpreter.cell)
-                    home.move_in(interpreter.cell)
+                    home.move_in(interpreter.cell.first)
                     return interpreter
                 try:
-                    home.move_in(await home.group.grow())
+                    home.move_in((await home.group.grow()).first)
                 except CellError as error:
                     raise InterpreterError(str(error)) from error
         return await self._fork(home.cell)
@@ -160,17 +161,18 @@ class PythonRuntime:
             attempt = 0
             self._wanted.set()
 
-    async def _fork(self, cell: CellKeeper | None) -> ChannelInterpreter:
+    async def _fork(self, cell: Member | None) -> ChannelInterpreter:
         interpreter = ChannelInterpreter(await self._fork_processes(cell))
         try:
             await interpreter.ready
+            await interpreter.settle()
         except BaseException:
             interpreter.end()
             interpreter.vacated.add_done_callback(lambda vacated: interpreter.close())
             raise
         return interpreter
 
-    async def _fork_processes(self, cell: CellKeeper | None) -> Forked:
+    async def _fork_processes(self, cell: Member | None) -> Forked:
         while True:
             await self._started.wait()
             zygote = self._started_zygote()
@@ -192,7 +194,7 @@ class PythonRuntime:
         except CellError as error:
             raise InterpreterError(str(error)) from error
         try:
-            return await self._fork(cell)
+            return await self._fork(cell.first)
         except BaseException:
             discard(cell)
             raise

@@ -231,7 +231,7 @@ class Sandboxes:
         """
         async with sandbox.cells.lock:
             if not sandbox.closing:
-                sandbox.holder.move_in(await sandbox.cells.grow())
+                sandbox.holder.move_in((await sandbox.cells.grow()).first)
 
     def _make(self, options: SandboxOptions, *, private: bool) -> Sandbox:
         id_ = self._ids.make("s")

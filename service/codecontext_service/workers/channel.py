@@ -6,9 +6,10 @@ not. A packet is a type (one byte), a flag (one byte) and content of at most `MA
 message that is larger goes as several packets, whose contents begin with the same number (four
 bytes), so that messages of several threads may mix.
 
-From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `ASK`, all JSON.
-From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, `ANSWER`, all
-JSON; `BEGUN`, empty, when an interrupt would find
+From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `ASK`, `FORK`, all JSON; after `FORK` a packet
+with descriptors, see `Channel.receive_descriptors`.
+From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, `ANSWER`,
+`FORKED`, `EXITED`, all JSON; `BEGUN`, empty, when an interrupt would find
 the run; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -43,14 +45,20 @@ MAX_INTEGER = 1 << 53
 MAX_MATCHES, MAX_ANSWER_TEXT = 10_000, 512 * 1024
 """The most matches of a completion, and the most characters of them all, or of one description."""
 
+MAX_THREAD_NAMES, MAX_THREAD_NAME = 100, 200
+"""The most threads that are named, and the most characters of a name."""
+
+MAX_DESCRIPTORS = 16
+"""The most descriptors that come with a packet."""
+
 MAX_ANSWER_BYTES = 2 << 20
 """The most bytes that all descriptions of a name may have together."""
 
 WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
 
-CONFIGURE, EXECUTE, INPUT_REPLY, ASK = b"c", b"x", b"i", b"a"
+CONFIGURE, EXECUTE, INPUT_REPLY, ASK, FORK = b"c", b"x", b"i", b"a", b"f"
 READY, CONFIGURED, FINISHED, ERROR = b"R", b"C", b"F", b"E"
-INPUT_REQUEST, CLEAR, ANSWER = b"I", b"L", b"A"
+INPUT_REQUEST, CLEAR, ANSWER, FORKED, EXITED = b"I", b"L", b"A", b"K", b"X"
 BEGUN, STDOUT, STDERR, DISPLAY = b"B", b"O", b"T", b"D"
 
 
@@ -285,6 +293,27 @@ class Channel:
                 raise EOFError
             if message := self._assembler.add(packet):
                 return message[0], from_json(message[1])
+
+    def receive_descriptors(self) -> list[int]:
+        """Waits for a packet that has nothing but descriptors, which are now the caller's to close.
+
+        Raises:
+            EOFError: The server is gone.
+        """
+        packet, descriptors, _, _ = socket.recv_fds(self._socket, 1, MAX_DESCRIPTORS)
+        if not packet:
+            raise EOFError
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
+        return descriptors
+
+    def fileno(self) -> int:
+        """Returns the descriptor of this end."""
+        return self._socket.fileno()
+
+    def detach(self) -> int:
+        """Gives the descriptor of this end away, which stays open; nothing can be sent any more."""
+        return self._socket.detach()
 
     def close(self) -> None:
         """Closes this end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 
@@ -48,16 +48,23 @@ class ChildWatch:
         """All descriptors that it has."""
         return self._read, self._write
 
-    def reap(self) -> Iterator[EndedChild]:
-        """Reaps every child that has ended by now."""
+    def reap(self, before: Callable[[int], object] | None = None) -> Iterator[EndedChild]:
+        """Reaps every child that has ended by now.
+
+        Args:
+            before: Is called with the pid of each before it is reaped.
+        """
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None:
+                    return
+                if before is not None:
+                    before(ended.si_pid)
+                pid, status, usage = os.wait4(ended.si_pid, 0)
             except ChildProcessError:
-                return
-            if pid == 0:
                 return
             yield EndedChild(
                 pid,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .confinement import Confinement, User
 from .filters import Policy, policy_for
 from .jail import DEVICES, PRIVATE
@@ -34,7 +36,7 @@ def of_keeper(tier: str, uid: int) -> Confinement:
     """
     if tier == "none":
         return Confinement()
-    return Confinement(user=_user(uid), filter=_policy(tier))
+    return Confinement(user=_user(uid), filter=replace(_policy(tier), marks=True))
 
 
 def _user(uid: int) -> User | None:

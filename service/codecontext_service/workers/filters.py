@@ -10,7 +10,7 @@ import ctypes
 import functools
 from dataclasses import dataclass
 from enum import Enum
-from errno import EACCES, EAFNOSUPPORT, ENOSYS, EPERM
+from errno import EACCES, EAFNOSUPPORT, EINVAL, ENOSYS, EPERM
 
 from .architecture import Architecture, this_machine
 from .bpf import Rule, assemble, has_any_bit, has_exactly, is_none_of, is_one_of
@@ -25,6 +25,9 @@ from .syscalls import (
     CLONE_NEWUTS,
     system_call,
 )
+
+RLIMIT_LOCKS = 10
+"""A limit without effect, which tells members of a keeper apart: see `marks`."""
 
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
@@ -75,6 +78,8 @@ class Policy:
     """Truncating without a descriptor to write with; False where Landlock doesn't check that (ABI 1 and 2)."""
     foreign_pids: bool = True
     """Limits and scheduling of other processes; False where others have the same user."""
+    marks: bool = False
+    """Setting the limit that tells members of a keeper apart, see `marks`: for the keeper alone."""
     foreign_signals: bool = True
     """Signals to other processes; False where neither users nor Landlock keep them apart (ABI 1 to 5).
 
@@ -181,6 +186,12 @@ _TRUNCATION = (
     *_deny(ENOSYS, "openat2"),  # its flags are out of a filter's sight
 )
 
+# As if the kernel had no such limit: what lists all of them goes on with the next.
+_MARKS = (
+    Rule("setrlimit", EINVAL, is_one_of(0, RLIMIT_LOCKS)),
+    Rule("prlimit64", EINVAL, is_one_of(1, RLIMIT_LOCKS)),
+)
+
 
 def rules(policy: Policy) -> tuple[Rule, ...]:
     """Returns what a policy denies, but for what depends on the process's own pid."""
@@ -193,6 +204,7 @@ def rules(policy: Policy) -> tuple[Rule, ...]:
         *(() if policy.memfds else _deny(EPERM, "memfd_create")),
         *(() if policy.sessions else _deny(EPERM, "setsid", "setpgid")),
         *(() if policy.truncation else _TRUNCATION),
+        *(() if policy.marks else _MARKS),
     )
 
 

@@ -1,15 +1,18 @@
-"""The keeper: holds one context's processes together, and ends them all.
+"""The keeper: holds a context's processes together, and ends them all.
 
-In a cell it is pid 1, forked ahead by the launcher: its end is the end of all. Without pid namespaces it
-is a subreaper, forked by the zygote as the interpreter's parent, and kills until no child is left.
-Either watches its socket: when the server is gone, it ends everything.
+Contexts that were forked from the one that it was made for are its members too: `marks` tells whose a
+process is. In a cell it is pid 1, forked ahead by the launcher: its end is the end of all. Without pid
+namespaces it is a subreaper, forked by the zygote as the interpreter's parent, and kills until no child is
+left. Either watches its socket: when the server is gone, it ends everything.
 
-From the server, as JSON: `{"interrupt": group}`, `{"kill": true}`, `{"empty": number}`, `{"usage": number}`,
-`{"limit": {"memory_bytes": …, "cpu_time_s": …}}`.
+From the server, as JSON, each with the number of the `member` that is meant: `{"interrupt": group}`,
+`{"empty": number, "leaves": …}`, `{"usage": number}`, `{"limit": {"memory_bytes": …, "cpu_time_s": …}}`, and
+`{"adopt": number, "pid": …, "parent": …}` for an interpreter that another member has forked, or that was
+started for a member that had none; for all of them `{"kill": true}`.
 To the server: first `{"ready": true}` from a cell, with a descriptor of the workspace if it has one, or
-`{"pid": …}` with a pidfd of the interpreter; then `{"interrupted": group}`, `{"answer": number, …}`,
-`{"exceeded": what}` before it ends all, and from a subreaper `{"exited": pid, …}` when the interpreter has
-ended.
+`{"pid": …}` with a pidfd of the interpreter; then `{"answer": number, …}` (to `adopt` with a pidfd, or with
+an `error`), `{"interrupted": group, "member": …}`, `{"exceeded": what, "member": …}` before it ends a member,
+and `{"exited": pid, …}` when it has reaped an interpreter.
 """
 
 from __future__ import annotations
@@ -25,11 +28,15 @@ from typing import Any, NoReturn
 from . import syscalls
 from .children import ChildWatch, EndedChild, all_others, descendants, end_all_children
 from .descriptors import close_all, close_all_but, receive_message, send_message
+from .marks import Marks
 from .usage import measure
 from .watchdog import Watchdog
 
 _EMPTYING_S = 0.002
 """How long it waits before it looks again whether all have ended."""
+
+_LOOKS = 20
+"""How often it looks for processes of a member that is to end before others get their turn."""
 
 
 def run_cell_keeper(end: socket.socket, files: list[int]) -> NoReturn:
@@ -75,108 +82,190 @@ def run_subreaper_keeper(end: socket.socket, run_interpreter: Callable[[], None]
     os._exit(0)
 
 
+class _Member:
+    """What a keeper knows of one context."""
+
+    def __init__(self, held: Callable[[], set[int]]) -> None:
+        self.ended_s = 0.0
+        """CPU time of its processes that the keeper has reaped, in seconds."""
+        self.watchdog = Watchdog(held, lambda: self.ended_s)
+        self.emptying: list[int] = []
+        """The orders that are answered once it has no processes any more."""
+        self.leaves = False
+        """Whether it does not come back then."""
+
+
 class _Keeper:
     """Reaps, obeys the server, and ends what uses too much."""
 
     def __init__(self, end: socket.socket, watch: ChildWatch) -> None:
         self._end = end
         self._watch = watch
-        self._watchdog = Watchdog(self.held)
+        self._marks = Marks()
+        self._members: dict[int, _Member] = {}
+        self._adopted: set[int] = set()
         self._goes_on = True
+        self._member(0)
 
     def run(self) -> None:
         """Keeps until it is told to end, or has nothing to keep any more."""
         while self._goes_on:
             ends = [self._end.fileno(), self._watch.fileno()]
-            ready = select.select(ends, [], [], self.wait_s())[0]
+            ready = select.select(ends, [], [], self._wait_s())[0]
             if self._watch.fileno() in ready:
-                for child in self._watch.reap():
-                    self.on_reaped(child)
+                self._reap()
             if self._end.fileno() in ready:
                 self._obey(receive_message(self._end)[0])
-            if exceeded := self._watchdog.look():
-                send_message(self._end, {"exceeded": exceeded})
-                self.end_all()
-            self.on_turn()
+            for number, member in list(self._members.items()):
+                if exceeded := member.watchdog.look():
+                    send_message(self._end, {"exceeded": exceeded, "member": number})
+                    self._end_member(number)
+                if member.emptying:
+                    self._empty(number, member)
 
-    def _obey(self, order: dict[str, Any]) -> None:
-        if "interrupt" in order:
-            # The group has the interpreter and what it runs in the foreground, as on a terminal.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(order["interrupt"], signal.SIGINT)
-            send_message(self._end, {"interrupted": order["interrupt"]})
-        elif "usage" in order:
-            send_message(self._end, {"answer": order["usage"], **measure(self.held())})
-        elif "limit" in order:
-            self._watchdog.limit(**order["limit"])
-        elif "empty" in order:
-            self.on_empty(order["empty"])
-        else:
-            self._goes_on = False
+    def held(self, number: int) -> set[int]:
+        """Returns the processes of a member."""
+        return self._marks.of(number, self.all()) if self._marks.shared else self.all()
 
-    def wait_s(self) -> float | None:
-        """How long it may wait for something to happen, in seconds; None for ever."""
-        return self._watchdog.wait_s
-
-    def held(self) -> set[int]:
-        """The processes that it holds."""
+    def all(self) -> set[int]:
+        """Returns the processes of all members."""
         return descendants()
 
     def end_all(self) -> None:
-        """Ends them."""
+        """Ends all that it holds, where that is one member's."""
         self._goes_on = False
 
     def on_reaped(self, child: EndedChild) -> None:
         """Hears that a child has ended."""
+        if child.pid in self._adopted:
+            self._adopted.discard(child.pid)
+            send_message(self._end, child.report())
 
-    def on_empty(self, number: int) -> None:
-        """Hears that it is to end all that it holds, and to stay."""
+    def _member(self, number: int) -> _Member:
+        if number not in self._members:
+            self._members[number] = _Member(lambda: self.held(number))
+        return self._members[number]
 
-    def on_turn(self) -> None:
-        """Does what is left to do before it waits."""
+    def _wait_s(self) -> float | None:
+        # Of those that others reap, such as an interpreter, nothing tells it when they are gone.
+        waits = [_EMPTYING_S for member in self._members.values() if member.emptying]
+        waits += [
+            wait_s
+            for member in self._members.values()
+            if (wait_s := member.watchdog.wait_s) is not None
+        ]
+        return min(waits, default=None)
+
+    def _reap(self) -> None:
+        owner: int | None = 0
+
+        def find_owner(pid: int) -> None:
+            nonlocal owner
+            owner = self._marks.owner(pid) if self._marks.shared else 0
+
+        for child in self._watch.reap(find_owner):
+            if owner in self._members:
+                self._members[owner].ended_s += child.cpu_time_s
+            self.on_reaped(child)
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        number = order.get("member", 0)
+        if "interrupt" in order:
+            # The group has the interpreter and what it runs in the foreground, as on a terminal.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(order["interrupt"], signal.SIGINT)
+            send_message(self._end, {"interrupted": order["interrupt"], "member": number})
+        elif "usage" in order:
+            usage = measure(self.held(number), self._member(number).ended_s)
+            send_message(self._end, {"answer": order["usage"], **usage})
+        elif "limit" in order:
+            self._member(number).watchdog.limit(**order["limit"])
+        elif "empty" in order:
+            self._member(number).emptying.append(order["empty"])
+            self._member(number).leaves = order["leaves"]
+        elif "adopt" in order:
+            self._adopt(number, order)
+        else:
+            self._goes_on = False
+
+    def _adopt(self, number: int, order: dict[str, Any]) -> None:
+        """Takes a process as the first one of a member; whoever names it may lie."""
+        pid, pidfds = order["pid"], []
+        answer: dict[str, Any] = {"answer": order["adopt"]}
+        try:
+            pidfds = [os.pidfd_open(pid)]
+            if pid == os.getpid() or pid not in self.all():
+                raise ProcessLookupError(f"process {pid} is none of this keeper's")
+            if self._marks.owner(pid) != order["parent"]:
+                raise PermissionError(f"process {pid} is not one of its parent's")
+            self._marks.give(pid, number)
+            signal.pidfd_send_signal(pidfds[0], 0)  # it is still the same process
+            self._member(number)
+            self._adopted.add(pid)
+        except (OSError, ValueError, OverflowError) as error:
+            answer["error"] = str(error)
+            close_all(pidfds)
+            pidfds = []
+        send_message(self._end, answer, pidfds)
+        close_all(pidfds)
+
+    def _end_member(self, number: int) -> None:
+        self._members[number].watchdog.limit(memory_bytes=0, cpu_time_s=0)
+        if not self._marks.shared:
+            self.end_all()
+            return
+        self._kill_marked(number)
+
+    def _kill_marked(self, number: int) -> tuple[bool, bool]:
+        """Kills what must end with a member; returns whether there was any, and whether there may be more."""
+        found, missed = self._marks.to_end(number, self.all())
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(found), missed
+
+    def _empty(self, number: int, member: _Member) -> None:
+        if self._marks.shared:
+            # Until looks find nothing: who forks and ends at once may be missed by the first ones.
+            found_any = False
+            for _ in range(_LOOKS):
+                found, missed = self._kill_marked(number)
+                found_any = found_any or found
+                if not found and not missed:
+                    break
+            if found_any:
+                return
+        elif self.held(number):
+            self._end_member(number)
+            return
+        for order in member.emptying:
+            send_message(self._end, {"answer": order})
+        member.emptying.clear()
+        if member.leaves:
+            self._marks.forget(number)
+            del self._members[number]
 
 
 class _CellKeeper(_Keeper):
     """Is pid 1, and stays when its interpreter has ended: the next one may come."""
 
-    def __init__(self, end: socket.socket, watch: ChildWatch) -> None:
-        super().__init__(end, watch)
-        self._emptying: list[int] = []
-
-    def held(self) -> set[int]:
+    def all(self) -> set[int]:
         return all_others()
 
-    def wait_s(self) -> float | None:
-        # Of those that others reap, such as the interpreter, nothing tells it when they are gone.
-        return _EMPTYING_S if self._emptying else super().wait_s()
-
     def end_all(self) -> None:
-        self._watchdog.limit(memory_bytes=0, cpu_time_s=0)  # until the next one is told its own
         with contextlib.suppress(ProcessLookupError):  # there are none
             os.kill(-1, signal.SIGKILL)
 
-    def on_empty(self, number: int) -> None:
-        self._emptying.append(number)
-
-    def on_turn(self) -> None:
-        if not self._emptying:
-            return
-        if self.held():
-            self.end_all()
-            return
-        for number in self._emptying:
-            send_message(self._end, {"answer": number})
-        self._emptying.clear()
-
 
 class _SubreaperKeeper(_Keeper):
-    """Is the parent of an interpreter, and ends with it."""
+    """Is the parent of an interpreter, and ends with it, unless others were forked from that."""
 
     def __init__(self, end: socket.socket, watch: ChildWatch, interpreter: int) -> None:
         super().__init__(end, watch)
         self._interpreter = interpreter
+        self._adopted.add(interpreter)
 
     def on_reaped(self, child: EndedChild) -> None:
-        if child.pid == self._interpreter:
-            send_message(self._end, child.report())
+        super().on_reaped(child)
+        if child.pid == self._interpreter and not self._marks.shared:
             self._goes_on = False

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Iterable, Iterator
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def measure(pids: Iterable[int]) -> dict[str, float]:
-    """Measures processes, and adds the CPU time of this process's children that have ended.
+def measure(pids: Iterable[int], ended_s: float) -> dict[str, float]:
+    """Measures processes.
 
     Args:
         pids: Which; one that ends meanwhile is left out.
+        ended_s: CPU time of others that have ended, in seconds, which is added.
 
     Returns:
         `processes`: how many are alive; `cpu`: CPU time in seconds; `memory`: their resident memory in
@@ -24,19 +24,18 @@ def measure(pids: Iterable[int]) -> dict[str, float]:
     alive = [pid for pid in pids if _stat(pid)[:1] not in ([], [b"Z"], [b"X"])]
     return {
         "processes": len(alive),
-        "cpu": measure_cpu_time(pids),
+        "cpu": measure_cpu_time(pids) + ended_s,
         "memory": sum(resident for resident, _ in _resident(alive)),
         "own": sum(_rollup(alive, b"Private_")),
     }
 
 
 def measure_cpu_time(pids: Iterable[int]) -> float:
-    """Returns the CPU time of processes, and of this process's children that have ended, in seconds."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Returns the CPU time of processes, and of children that they have waited for, in seconds."""
     ticks = 0
     for pid in pids:
         ticks += sum(map(int, _stat(pid)[11:15]))
-    return ended.ru_utime + ended.ru_stime + ticks / _TICKS
+    return ticks / _TICKS
 
 
 def measure_memory(pids: Iterable[int]) -> int:

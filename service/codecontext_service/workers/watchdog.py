@@ -25,13 +25,15 @@ _REST = 10
 class Watchdog:
     """Looks at processes when it is time to, and says what they exceed."""
 
-    def __init__(self, held: Callable[[], Iterable[int]]) -> None:
+    def __init__(self, held: Callable[[], Iterable[int]], ended_s: Callable[[], float]) -> None:
         """Starts without limits.
 
         Args:
             held: Returns the pids of the processes that are meant.
+            ended_s: Returns the CPU time of those of them that have ended, in seconds.
         """
         self._held = held
+        self._ended_s = ended_s
         self._memory_bytes = 0
         self._cpu_time_s = 0.0
         self._next = 0.0
@@ -60,7 +62,7 @@ class Watchdog:
         pids = list(self._held())
         left_s = _MAX_S
         if self._cpu_time_s:
-            left = self._cpu_time_s - measure_cpu_time(pids)
+            left = self._cpu_time_s - measure_cpu_time(pids) - self._ended_s()
             if left <= 0:
                 return "cpu_time"
             left_s = min(left_s, left / (os.cpu_count() or 1))

@@ -8,9 +8,9 @@ import functools
 import getpass
 import importlib
 import os
-import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,10 +29,15 @@ from codecontext_service.workers.channel import (
     CONFIGURED,
     ERROR,
     EXECUTE,
+    EXITED,
     FINISHED,
+    FORK,
+    FORKED,
     INPUT_REPLY,
     INPUT_REQUEST,
     MAX_NAME,
+    MAX_THREAD_NAME,
+    MAX_THREAD_NAMES,
     READY,
     STDERR,
     STDOUT,
@@ -40,7 +45,7 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
-from . import charts, introspection
+from . import charts, forking, introspection
 from .printing import print_line
 from .shell import Shell
 from .streams import ERRORS, OutputStream, clean, clean_lines
@@ -66,6 +71,8 @@ class Interpreter:
         self._pid = 0
         self._allow_input = False
         self._asked = 0
+        self._offspring = forking.Offspring()
+        self._becomes_context = False
         self._shell: Shell = Shell.instance()
         sys.path.insert(0, "")
         for name in preload:
@@ -90,6 +97,8 @@ class Interpreter:
         """Takes runs until the server is gone; in the process that was forked for this context."""
         self._channel = self._shell.output.channel = channel
         self._pid = os.getpid()
+        self._outlets = forking.Outlets(channel.fileno(), 1, 2)
+        self._offspring.on_ended = self._tell_of_offspring
         self._stdout = OutputStream(channel.stream(STDOUT, _exit), 1, "<stdout>")
         self._stderr = OutputStream(channel.stream(STDERR, _exit), 2, "<stderr>")
         sys.stdout, sys.stderr = self._stdout, self._stderr
@@ -103,25 +112,88 @@ class Interpreter:
         os.system = _system
         os.register_at_fork(after_in_child=self._leave_channel)
         tempfile.tempdir = None  # that of the zygote is not the context's
-        random.seed()
-        if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed()
+        forking.reseed()
         try:
-            channel.send(READY, to_json({"pid": self._pid}))
+            self._channel.send(READY, to_json({"pid": self._pid}))
             while True:
-                kind, message = channel.receive()
+                kind, message = self._channel.receive()
                 if kind == EXECUTE:
                     self._execute(message)
                 elif kind == CONFIGURE:
                     self._configure(message)
+                elif kind == FORK:
+                    self._fork(message)
                 elif kind == ASK:
                     answer = introspection.answer(self._shell, message)
-                    channel.send(ANSWER, to_json({"number": message["number"], **answer}))
+                    self._channel.send(ANSWER, to_json({"number": message["number"], **answer}))
         except (EOFError, OSError):
             os._exit(0)
 
+    def _fork(self, message: dict[str, Any]) -> None:
+        """Makes a copy of this process that is a context of its own."""
+        descriptors = self._channel.receive_descriptors()
+        try:
+            syscalls.flush_c_stdio()
+            answer, is_child = self._try_to_fork(message)
+            if is_child:
+                self._begin_as_child(message, descriptors)
+                answer = None
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        if answer is None:
+            self._channel.send(READY, to_json({"pid": self._pid}))
+        else:
+            self._channel.send(FORKED, to_json({"number": message["number"], **answer}))
+
+    def _try_to_fork(self, message: dict[str, Any]) -> tuple[dict[str, Any] | None, bool]:
+        threads = [
+            clean(name, MAX_THREAD_NAME) for name in forking.other_threads()[:MAX_THREAD_NAMES]
+        ]
+        if threads and not message["allow_threads"]:
+            return {"threads": threads}, False
+        self._becomes_context = True
+        try:
+            pid = forking.fork()
+        except OSError as error:
+            return {"error": error.strerror}, False
+        finally:
+            self._becomes_context = False
+        if pid == 0:
+            return None, True
+        self._offspring.add(pid)
+        return {"pid": pid, "lost": threads}, False
+
+    def _begin_as_child(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        try:
+            channel, stdout, stderr, *groups = descriptors
+            for entry in groups:
+                os.write(entry, b"0")
+            os.setsid()
+            self._offspring.disown()
+            self._pid = os.getpid()
+            self._outlets.redirect(channel, stdout, stderr)
+            self._channel = self._shell.output.channel = Channel(
+                socket.socket(fileno=self._channel.detach())
+            )
+            self._stdout.send = self._channel.stream(STDOUT, _exit)
+            self._stderr.send = self._channel.stream(STDERR, _exit)
+            forking.lower_limits(message["rlimits"])
+            forking.renew_libraries()
+            forking.reseed()
+        except BaseException as error:  # half of a context must not go on
+            os.write(2, f"codecontext: a fork could not begin: {error!r}\n".encode())
+            os._exit(1)
+
+    def _tell_of_offspring(self) -> None:
+        while self._offspring.ended:
+            self._channel.send(EXITED, to_json(self._offspring.ended.pop()))
+
     def _leave_channel(self) -> None:
         """In a process that the code forked: it is not the context, and speaks for itself alone."""
+        if self._becomes_context:
+            return
+        self._offspring.disown()
         self._channel.close()
         self._shell.output.channel = None
         self._stdout.write_to_descriptor()
@@ -131,9 +203,7 @@ class Interpreter:
     def _configure(self, message: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(message["env"])
-        _limit(resource.RLIMIT_NOFILE, message["rlimits"]["open_files"])
-        _limit(resource.RLIMIT_FSIZE, message["rlimits"]["file_size"])
-        _limit(resource.RLIMIT_NPROC, message["rlimits"]["processes"])
+        forking.lower_limits(message["rlimits"])
         try:
             os.chdir(message["cwd"])
         except OSError as error:
@@ -142,7 +212,7 @@ class Interpreter:
         self._channel.send(CONFIGURED, to_json({}))
 
     def _execute(self, message: dict[str, Any]) -> None:
-        before = _cpu_time()
+        before = self._cpu_time()
         self._allow_input = message["allow_input"]
         self._shell.execution_count = message["execution_count"]
         self._shell.shown_error = None
@@ -160,14 +230,25 @@ class Interpreter:
             self._send_error(error)
         self._shell.write_shown_error()
         syscalls.flush_c_stdio()
+        self._offspring.reap()
+        self._tell_of_offspring()
         finished = {
             "raised": error is not None,
             "interrupted": self._shell.interrupts.stopped,
-            "cpu": _cpu_time() - before,
+            "cpu": self._cpu_time() - before,
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         self._channel.send(FINISHED, to_json(finished))
         self._shell.past_runs.end_of(message["execution_count"], message["code"])
+
+    def _cpu_time(self) -> float:
+        """Returns the CPU time of this process and its children, without those that are contexts."""
+        own, children = (
+            resource.getrusage(resource.RUSAGE_SELF),
+            resource.getrusage(resource.RUSAGE_CHILDREN),
+        )
+        total = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        return total - self._offspring.cpu_time_s
 
     def _run_cell(self, code: str) -> BaseException | None:
         try:
@@ -241,20 +322,6 @@ def _system(command: Any) -> int:
     """Is `os.system()` in a context: that of the C library ignores SIGINT, so that a loop would go on."""
     code = subprocess.call(["/bin/sh", "-c", command], close_fds=False)
     return -code if code < 0 else code << 8
-
-
-def _limit(kind: int, value: int) -> None:
-    """Lowers a limit for good; 0 leaves it as it is."""
-    if value:
-        resource.setrlimit(kind, (value, value))
-
-
-def _cpu_time() -> float:
-    own, children = (
-        resource.getrusage(resource.RUSAGE_SELF),
-        resource.getrusage(resource.RUSAGE_CHILDREN),
-    )
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 @contextlib.contextmanager
