@@ -123,23 +123,28 @@ def _inmates(server: ServerProcess, interpreter: psutil.Process) -> list[psutil.
     return [process for _, _, process in sorted(inmates)]
 
 
-def _above(interpreter: psutil.Process) -> psutil.Process | None:
-    """The parent of an interpreter where it is the keeper: without pid namespaces."""
-    parent = interpreter.parent()
-    assert parent is not None
-    return parent if _namespace(parent) == _namespace(interpreter) else None
+def _above(server: ServerProcess, interpreter: psutil.Process) -> psutil.Process | None:
+    """The keeper above an interpreter, and above those that it was forked from: without pid namespaces."""
+    inmates = _inmates(server, interpreter)
+    if inmates and _is_first(inmates[0]):
+        return None
+    roots = {each.pid for name in ("zygote", "launcher") for each in server.workers(name)}
+    process = interpreter.parent()
+    while process is not None and process.ppid() not in roots:
+        process = process.parent()
+    return process
 
 
 def keeper_of(server: ServerProcess, context: CodeContext) -> psutil.Process:
     """The keeper of a context: pid 1 of its interpreter's namespace, or without one its parent."""
     interpreter = interpreter_of(server, context)
-    return _above(interpreter) or _inmates(server, interpreter)[0]
+    return _above(server, interpreter) or _inmates(server, interpreter)[0]
 
 
 def processes_of(server: ServerProcess, context: CodeContext) -> list[psutil.Process]:
     """A context's keeper and all that it holds, daemons included."""
     interpreter = interpreter_of(server, context)
-    if keeper := _above(interpreter):
+    if keeper := _above(server, interpreter):
         return [keeper, *keeper.children(recursive=True)]
     return _inmates(server, interpreter)
 

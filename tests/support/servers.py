@@ -54,7 +54,7 @@ _residences: dict[str, Residence] = {}
 
 
 def _remember(line: dict[str, Any]) -> None:
-    if line.get("message") in {"context created", "context restarted"}:
+    if line.get("message") in {"context created", "context restarted", "context forked"}:
         residence = Residence(int(line["pid"]))
         with contextlib.suppress(OSError):
             # As long as it is open the kernel gives its number to no other one.

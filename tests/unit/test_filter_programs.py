@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,15 @@ UID = policy_for("uid", landlock_abi=7, memory_group=False)
 LANDLOCK = policy_for("landlock", landlock_abi=7, memory_group=False)
 OLD_LANDLOCK = policy_for("landlock", landlock_abi=1, memory_group=False)
 HELD = policy_for("landlock", landlock_abi=7, memory_group=True, hold_process_group=True)
-POLICIES = {"cell": CELL, "uid": UID, "landlock": LANDLOCK, "old": OLD_LANDLOCK, "held": HELD}
+KEEPER = replace(CELL, marks=True)
+POLICIES = {
+    "cell": CELL,
+    "uid": UID,
+    "landlock": LANDLOCK,
+    "old": OLD_LANDLOCK,
+    "held": HELD,
+    "keeper": KEEPER,
+}
 
 THREAD = 0x3D0F00  # what the C library passes to clone for a thread
 FORK = 0x1200011
@@ -55,6 +64,11 @@ CASES: list[tuple[str, str, tuple[int, ...], str]] = [
     ("cell uid landlock old", "io_uring_setup", (), "ENOSYS"),
     ("cell uid landlock old", "mount", (), "EPERM"),
     ("cell uid landlock old", "ptrace", (0,), "EPERM"),
+    ("cell uid landlock old", "prlimit64", (0, 7), "allow"),
+    ("cell uid landlock old", "prlimit64", (0, 10), "EINVAL"),
+    ("cell uid landlock old", "setrlimit", (7,), "allow"),
+    ("cell uid landlock old", "setrlimit", (10,), "EINVAL"),
+    ("keeper", "prlimit64", (OTHER, 10), "allow"),
     ("cell", "socket", (socket.AF_UNIX,), "allow"),
     ("cell", "socket", (socket.AF_INET,), "allow"),
     ("cell", "socket", (socket.AF_INET6,), "allow"),

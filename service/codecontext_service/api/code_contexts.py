@@ -26,6 +26,7 @@ from . import conversion, paging
 from .deadline import time_for_answer
 from .errors import unary
 from .executions import ExecutionCalls
+from .forks import read_fork
 from .host import HostInfo
 from .limits import read_kept_limits
 from .network import read_network
@@ -168,6 +169,20 @@ class CodeContextServicer(ExecutionCalls, QuestionCalls, CodeContextServiceServi
     ) -> pb.RestartCodeContextResponse:
         restarted = await self._manager.restart(request.context_id)
         return pb.RestartCodeContextResponse(context=self._message(restarted))
+
+    @unary
+    @once
+    async def ForkCodeContext(  # noqa: D102
+        self, request: pb.ForkCodeContextRequest, context: _Call
+    ) -> pb.ForkCodeContextResponse:
+        parent = self._manager.registry.get(request.context_id)
+        fork = await self._manager.fork(
+            parent.id, read_fork(request, parent.options, self._config, self._host)
+        )
+        return pb.ForkCodeContextResponse(
+            contexts=[self._message(each) for each in fork.contexts],
+            lost_threads=fork.lost_threads,
+        )
 
     @unary
     async def DeleteCodeContext(  # noqa: D102

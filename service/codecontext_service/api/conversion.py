@@ -70,6 +70,7 @@ def code_context(
         expire_time=None if context.expire_time is None else timestamp(context.expire_time),
         execution_count=context.execution_count,
         queued_executions=len(context.queue),
+        parent_context_id=context.parent_id,
         resource_limits=resource_limits(options.limits),
         isolation=isolation,
         host=host,

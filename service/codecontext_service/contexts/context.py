@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from codecontext_service.domain.errors import (
     ContextExecuting,
@@ -35,6 +36,8 @@ from .asking import Asking
 from .late_output import LateOutput
 from .options import ContextLimits, ContextOptions, State
 
+_ResultT = TypeVar("_ResultT")
+
 _USAGE_WAIT_S = 1.0
 """How long a measurement may take: a keeper that is stopped would never answer."""
 
@@ -54,6 +57,7 @@ class Context:
         options: ContextOptions,
         limits: ContextLimits,
         on_used: Callable[[Context], None],
+        parent_id: str = "",
     ) -> None:
         """Makes a context that has no interpreter yet.
 
@@ -64,9 +68,11 @@ class Context:
             options: What it was created with.
             limits: What the server allows it.
             on_used: Is called when it was used, or an execution in it has ended.
+            parent_id: The context that it is forked from; empty if it is created.
         """
         self.id = id_
         self.number = number
+        self.parent_id = parent_id
         self.sandbox = sandbox
         self.home = Home(sandbox.cells)
         self.options = options
@@ -93,10 +99,15 @@ class Context:
         """The pid of its interpreter as this server sees it; 0 or less if it has none."""
         return 0 if self._interpreter is None else self._interpreter.pid
 
-    def adopt(self, interpreter: Interpreter) -> None:
-        """Takes an interpreter that is ready, and begins what is queued."""
+    def adopt(self, interpreter: Interpreter, *, execution_count: int = 0) -> None:
+        """Takes an interpreter that is ready, and begins what is queued.
+
+        Args:
+            interpreter: A fresh one, or a copy of another context's.
+            execution_count: How many runs have begun in it.
+        """
         self._interpreter = interpreter
-        self.execution_count = 0
+        self.execution_count = execution_count
         self.failure = ""
         self._late.clear()
         interpreter.listener = self
@@ -236,16 +247,9 @@ class Context:
             Unanswered: There is no answer.
             ContextUnreachable: The interpreter does not answer.
         """
-        await self._asking.turn()
-        self.check_usable()
-        if self.busy is not None or self._interpreter is None:
-            raise ContextExecuting(
-                f"context {self.id} is not idle; ask when it is",
-                context_id=self.id,
-                **({"execution_id": self.busy.id} if self.busy is not None else {}),
-            )
+        interpreter = await self._idle_interpreter("ask")
         try:
-            return await self._asking.ask(self._interpreter, question, timeout_s)
+            return await self._asking.ask(interpreter, question, timeout_s)
         except UnansweredError as error:
             raise Unanswered(f"no answer: {error}", context_id=self.id) from error
         except (InterpreterError, TimeoutError) as error:
@@ -253,6 +257,33 @@ class Context:
             raise ContextUnreachable(
                 f"the interpreter of context {self.id} has not answered; retry", context_id=self.id
             ) from error
+
+    async def fork(self, work: Callable[[Interpreter], Coroutine[Any, Any, _ResultT]]) -> _ResultT:
+        """Has its idle interpreter copied; a run that comes meanwhile waits. With its lifecycle lock held.
+
+        Args:
+            work: Does it, and raises what this raises.
+
+        Raises:
+            NotFound: The context is being deleted.
+            ContextExecuting: Code runs or is queued.
+            ContextFailed: It has no interpreter.
+        """
+        interpreter = await self._idle_interpreter("fork it")
+        result = await self._asking.do(work(interpreter))
+        self.touch()
+        return result
+
+    async def _idle_interpreter(self, verb: str) -> Interpreter:
+        await self._asking.turn()
+        self.check_usable()
+        if self.busy is not None or self._interpreter is None:
+            raise ContextExecuting(
+                f"context {self.id} is not idle; {verb} when it is",
+                context_id=self.id,
+                **({"execution_id": self.busy.id} if self.busy is not None else {}),
+            )
+        return self._interpreter
 
     def _finish(self, completed: Completed) -> None:
         execution, self.current = self.current, None

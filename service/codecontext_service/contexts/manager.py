@@ -27,6 +27,7 @@ from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes
 from .background import Background
 from .context import Context
 from .deletions import Deletions
+from .forks import Fork, ForkRequest, Forks
 from .idempotency import FirstAnswers
 from .options import ContextLimits, ContextOptions, State
 from .provision import provide
@@ -79,6 +80,9 @@ class ContextManager:
         self._ids = ids
         self._sandboxes = sandboxes
         self._limits = ContextLimits(config.max_queued_executions, config.interrupt_grace_s)
+        self._forks = Forks(
+            self.registry, sandboxes, self.deletions, self._limits, config.create_deadline_s
+        )
         self._background = Background()
 
     def check_open(self) -> None:
@@ -261,6 +265,20 @@ class ContextManager:
                 raise
         logger.info("context restarted", extra={"context_id": context.id, "pid": context.pid})
         return context
+
+    async def fork(self, context_id: str, request: ForkRequest) -> Fork:
+        """Makes copies of an idle context, see `Forks.fork`.
+
+        Raises:
+            ServerStarting: It is too early.
+            ServerDraining: It is too late.
+            NotFound: There is no such context.
+            ServiceError: It can't be forked, as `Forks.fork` says.
+        """
+        self.check_open()
+        context = self.registry.get(context_id)
+        await self.deletions.settled(context)
+        return await self._forks.fork(self.registry.get(context_id), request)
 
     # The end
 

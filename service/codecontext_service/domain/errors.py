@@ -152,6 +152,18 @@ class ContextFailed(FailedPrecondition):
     reason = "CONTEXT_FAILED"
 
 
+class ContextHasThreads(FailedPrecondition):
+    """A fork of the context would lose threads."""
+
+    reason = "CONTEXT_HAS_THREADS"
+
+
+class ForkUnsupported(FailedPrecondition):
+    """Interpreters of the context's language can't be forked."""
+
+    reason = "FORK_UNSUPPORTED"
+
+
 class Unanswered(FailedPrecondition):
     """A question about the context's names has no answer."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.events import Event
@@ -54,6 +54,19 @@ class InterpreterError(Exception):
 
 class WorkingDirectoryError(InterpreterError):
     """The interpreter can't work in the directory; the text says why."""
+
+
+class ThreadsError(InterpreterError):
+    """A fork of the interpreter would lose threads."""
+
+    def __init__(self, threads: Sequence[str]) -> None:
+        """Names them.
+
+        Args:
+            threads: Their names.
+        """
+        super().__init__(f"it has threads that a copy would not have: {', '.join(threads)}")
+        self.threads = threads
 
 
 class UnansweredError(Exception):
@@ -134,6 +147,38 @@ class Interpreter(Protocol):
 
     def close(self) -> None:
         """Closes what the server holds of it, once it is gone or vacated; of its cell in the first case."""
+
+
+class Copy(NamedTuple):
+    """An interpreter that was forked from another one."""
+
+    interpreter: Interpreter
+    lost_threads: Sequence[str]
+    """The names of the threads that it has not."""
+
+
+@runtime_checkable
+class ForkingRuntime(Protocol):
+    """A kind of interpreter that can be copied with all its state."""
+
+    async def copy(
+        self, interpreter: Interpreter, home: Home, limits: Limits, *, allow_threads: bool
+    ) -> Copy:
+        """Forks an idle interpreter.
+
+        Args:
+            interpreter: One of this kind.
+            home: Where the copy is to live: beside it, in the same cell if there are cells.
+            limits: Those of the copy.
+            allow_threads: Whether to fork although it has threads, which the copy will not have.
+
+        Returns:
+            The copy, ready to run. A caller that is cancelled leaves none behind.
+
+        Raises:
+            ThreadsError: It has threads.
+            InterpreterError: There could be no copy; the text says why.
+        """
 
 
 class Runtime(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from codecontext_service.domain.events import (
@@ -19,6 +20,21 @@ from codecontext_service.workers import channel
 from codecontext_service.workers.channel import ProtocolError
 
 from .base import Finished, UnansweredError
+
+
+@dataclass(frozen=True)
+class ForkAnswer:
+    """What an interpreter says to an order to fork."""
+
+    pid: int
+    """The child's, as the interpreter sees it."""
+    threads: list[str]
+    """The threads that the child has not."""
+    refused: bool
+    """Whether there is no child, because of them."""
+    error: str
+    """Why there is no child, if not because of them; empty if there is one."""
+
 
 _MAX_CURSOR = (1 << 31) - 1
 _KINDS = ("result", "display", "update")
@@ -116,6 +132,43 @@ def decode_finished(content: bytes) -> Finished:
         cpu_time_s=_number(message, "cpu"),
         peak_memory_bytes=int(_number(message, "peak")),
     )
+
+
+def decode_forked(content: bytes) -> tuple[int, ForkAnswer]:
+    """Decodes the answer to an order to fork.
+
+    Returns:
+        The number of the order, and the answer.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    message = channel.from_json(content)
+    number = int(_number(message, "number"))
+    names = message.get("threads", message.get("lost", []))
+    if not isinstance(names, list) or len(names) > channel.MAX_THREAD_NAMES:
+        raise ProtocolError("threads that are no list, or too many")
+    threads = [_text({"name": name}, "name", channel.MAX_THREAD_NAME) for name in names]
+    return number, ForkAnswer(
+        pid=int(_number(message, "pid")),
+        threads=threads,
+        refused="threads" in message,
+        error=_text(message, "error", channel.MAX_NAME),
+    )
+
+
+def decode_exited(content: bytes) -> dict[str, Any]:
+    """Decodes what an interpreter tells of the end of one that was forked from it.
+
+    Raises:
+        ProtocolError: It is no such report.
+    """
+    message = channel.from_json(content)
+    report: dict[str, Any] = {name: _number(message, name) for name in ("exited", "cpu", "peak")}
+    code = message.get("code")
+    if not isinstance(code, int) or not -(1 << 31) <= code < 1 << 31:
+        raise ProtocolError("an exit status that is none")
+    return {**report, "peak": int(report["peak"]), "code": code}
 
 
 def decode_answer(content: bytes) -> tuple[int, Completions | Description | UnansweredError]:

@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import socket
 import termios
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from codecontext_service.domain.events import Event, Stream
 from codecontext_service.domain.limits import Limits
 from codecontext_service.domain.questions import AnswerT, Inspection, Question
 from codecontext_service.processes.keeper import CellKeeper
-from codecontext_service.processes.members import Usage
+from codecontext_service.processes.members import Member, Usage
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.process import ProcessExit
+from codecontext_service.processes.streams import streams
 from codecontext_service.processes.zygote import Forked
 from codecontext_service.workers import channel
 from codecontext_service.workers.channel import Assembler, ProtocolError
@@ -31,6 +33,7 @@ from .base import (
     UnansweredError,
     WorkingDirectoryError,
 )
+from .copying import Copies, rlimits
 from .decoding import decode_answer, decode_event, decode_finished
 
 _BATCH = 64
@@ -73,7 +76,8 @@ class ChannelInterpreter:
         """Takes over what leads to the interpreter, and listens to it."""
         self._loop = asyncio.get_running_loop()
         self._process = forked.process
-        self._member = forked.member
+        self.member = forked.member
+        """What it is of its keeper."""
         self._channel = forked.streams.channel
         self._pipes = {forked.streams.stdout: False, forked.streams.stderr: True}
         self._assembler = Assembler(_MAX_MESSAGE)
@@ -94,6 +98,7 @@ class ChannelInterpreter:
         self._configured: asyncio.Future[dict[str, str]] | None = None
         self._answers: dict[int, tuple[type, asyncio.Future[Any]]] = {}
         self._questions = 0
+        self._copies = Copies(self._send_fork)
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done once it waits for orders; failed if it ended before."""
         self.listener: Listener = _NoListener()
@@ -105,9 +110,9 @@ class ChannelInterpreter:
         for fd in self._pipes:
             os.set_blocking(fd, False)
         self.resume(force=True)
-        self._member.on_interrupted = self._on_interrupted
+        self.member.on_interrupted = self._on_interrupted
         self._process.ended.add_done_callback(self._on_process_ended)
-        self._member.gone.add_done_callback(self._on_member_gone)
+        self.member.gone.add_done_callback(self._on_member_gone)
 
     async def settle(self) -> None:
         """Takes its place in a cell where others live too; before it runs any code.
@@ -116,7 +121,7 @@ class ChannelInterpreter:
             InterpreterError: It has ended, or its keeper has.
         """
         try:
-            await self._member.readopt(self._group)
+            await self.member.readopt(self._group)
         except (OSError, OrderError) as error:
             raise InterpreterError(f"the interpreter could not be marked: {error}") from error
 
@@ -133,7 +138,7 @@ class ChannelInterpreter:
     @property
     def interrupts_pending(self) -> bool:
         """Whether an interrupt that was asked for is still to be sent."""
-        return self._member.pending_interrupts > 0
+        return self.member.pending_interrupts > 0
 
     async def configure(self, *, cwd: str, env: Mapping[str, str], limits: Limits) -> None:
         """Gives it its working directory, environment and limits, before its first run.
@@ -144,15 +149,10 @@ class ChannelInterpreter:
         """
         self._configured = self._loop.create_future()
         try:
-            self._member.limit(limits)
+            self.member.limit(limits)
         except OSError as error:
             raise InterpreterError(f"the interpreter could not be limited: {error}") from error
-        rlimits = {
-            "open_files": limits.open_files,
-            "file_size": limits.file_size_bytes,
-            "processes": limits.processes,
-        }
-        self._send(channel.CONFIGURE, {"cwd": cwd, "env": dict(env), "rlimits": rlimits})
+        self._send(channel.CONFIGURE, {"cwd": cwd, "env": dict(env), "rlimits": rlimits(limits)})
         if self._ended:
             raise InterpreterError("the interpreter has ended")
         answer = await self._configured
@@ -165,7 +165,7 @@ class ChannelInterpreter:
         """Begins a run."""
         self._begun = self._interrupt_wanted = False
         self._text_time = 0.0  # its first text comes at once
-        self._member.note_run()
+        self.member.note_run()
         message = {
             "code": code,
             "env": dict(env),
@@ -211,10 +211,49 @@ class ChannelInterpreter:
         finally:
             del self._answers[number]
 
+    async def copy(
+        self, member: Member, limits: Limits, *, allow_threads: bool
+    ) -> tuple[ChannelInterpreter, list[str]]:
+        """Has it fork, between runs.
+
+        Args:
+            member: What the copy is to be of the keeper. Stays the caller's if this fails.
+            limits: Those of the copy.
+            allow_threads: Whether to fork although it has threads.
+
+        Returns:
+            The copy, ready to run, and the names of the threads that it has not.
+
+        Raises:
+            ThreadsError: It has threads.
+            InterpreterError: There could be no copy, or it has ended.
+        """
+        with streams() as (ours, theirs):
+            process, lost = await self._copies.fork(
+                member, self.member, limits, theirs, allow_threads=allow_threads
+            )
+        copy = ChannelInterpreter(Forked(process, member, ours))
+        try:
+            member.limit(limits)
+            await copy.ready
+        except BaseException as error:
+            copy.end()
+            copy.vacated.add_done_callback(lambda vacated: copy.close())
+            if isinstance(error, OSError):
+                raise InterpreterError(f"the copy could not be limited: {error}") from error
+            raise
+        return copy, lost
+
+    def _send_fork(self, order: dict[str, object], descriptors: Sequence[int]) -> None:
+        if self._outbox or self._ended:
+            raise BrokenPipeError("it does not read")
+        self._send(channel.FORK, order)
+        socket.send_fds(self._channel, [b"."], descriptors)
+
     def interrupt(self) -> None:
         """Asks the run to stop."""
         if self._begun:
-            self._member.interrupt(self._group)
+            self.member.interrupt(self._group)
         else:  # the interpreter would not know which run is meant
             self._interrupt_wanted = True
 
@@ -236,7 +275,7 @@ class ChannelInterpreter:
     @property
     def cell(self) -> CellKeeper | None:
         """The cell that it lives in, if the machine has cells."""
-        keeper = self._member.keeper
+        keeper = self.member.keeper
         return keeper if isinstance(keeper, CellKeeper) else None
 
     def end(self) -> None:
@@ -248,7 +287,7 @@ class ChannelInterpreter:
 
     async def _end(self) -> None:
         with contextlib.suppress(OSError):  # the keeper is gone, which is told elsewhere
-            await self._member.empty()
+            await self.member.empty()
             await self._process.ended
             if not self.vacated.done():
                 self.vacated.set_result(None)
@@ -256,7 +295,7 @@ class ChannelInterpreter:
     def kill(self) -> None:
         """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
         self._killed = True
-        self._member.kill()
+        self.member.kill()
         self._process.kill()  # it would be killed next; so both give back their memory at once
 
     async def usage(self) -> Usage:
@@ -265,7 +304,7 @@ class ChannelInterpreter:
         Raises:
             OSError: Nobody can tell: it has ended, or it is stopped.
         """
-        return await self._member.usage()
+        return await self.member.usage()
 
     def close(self) -> None:
         """Closes what the server holds of it, once it is gone or vacated; of its cell in the first case."""
@@ -281,7 +320,7 @@ class ChannelInterpreter:
             os.close(fd)
         self._pipes = {}
         self._process.close()
-        self._member.close()
+        self.member.close()
 
     # Writing
 
@@ -359,13 +398,18 @@ class ChannelInterpreter:
                 self._group = int(channel.from_json(content)["pid"])
                 self.ready.set_result(None)
         elif kind == channel.CONFIGURED:
-            if self._configured is not None and not self._configured.done():
-                self._configured.set_result(channel.from_json(content))
+            self._on_configured(content)
         elif kind == channel.ANSWER:
             self._on_answer(content)
+        elif kind in Copies.KINDS:
+            self._copies.take(kind, content)
         else:
             for event in decode_event(kind, content):
                 self.listener.on_event(event)
+
+    def _on_configured(self, content: bytes) -> None:
+        if self._configured is not None and not self._configured.done():
+            self._configured.set_result(channel.from_json(content))
 
     def _on_answer(self, content: bytes) -> None:
         number, answer = decode_answer(content)
@@ -465,13 +509,13 @@ class ChannelInterpreter:
         self._stop_reading()
         error = InterpreterError(self._failure or str(ended.result()))
         answers = (answer for _, answer in self._answers.values())
-        for future in (self.ready, self._configured, *answers):
+        for future in (self.ready, self._configured, *answers, *self._copies.waiting):
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # nobody may be waiting for it
-        self._member.read_news()
+        self.member.read_news()
         exit_ = ended.result()
         # What the server has killed was killed for another reason, which whoever did it knows.
-        exceeded = self._member.exceeded if self._killed else self._member.reason_of(exit_)
+        exceeded = self.member.exceeded if self._killed else self.member.reason_of(exit_)
         exit_ = replace(exit_, exceeded=exceeded)
         self.listener.on_ended(exit_, self._failure)

@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
+from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.cells import CellError, Cells, Home, discard
 from codecontext_service.processes.keeper import KeeperLost
 from codecontext_service.processes.launcher import Launcher, LauncherLost
@@ -15,7 +16,7 @@ from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.zygote import Forked, Zygote, ZygoteLost
 
-from .base import InterpreterError
+from .base import Copy, Interpreter, InterpreterError
 from .interpreter import ChannelInterpreter
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,40 @@ class PythonRuntime:
                 except CellError as error:
                     raise InterpreterError(str(error)) from error
         return await self._fork(home.cell)
+
+    async def copy(
+        self, interpreter: Interpreter, home: Home, limits: Limits, *, allow_threads: bool
+    ) -> Copy:
+        """Forks an idle interpreter.
+
+        Args:
+            interpreter: One of this runtime's.
+            home: Where the copy is to live: beside it, in the same cell if there are cells.
+            limits: Those of the copy.
+            allow_threads: Whether to fork although it has threads, which the copy will not have.
+
+        Returns:
+            The copy, ready to run. A caller that is cancelled leaves none behind.
+
+        Raises:
+            ThreadsError: It has threads.
+            InterpreterError: There could be no copy; the text says why.
+        """
+        if not isinstance(interpreter, ChannelInterpreter):
+            raise InterpreterError("it is not one of this runtime's")
+        try:
+            group = await self._cells.make_group() if self._cells.full else None
+        except CellError as error:
+            raise InterpreterError(str(error)) from error
+        member = interpreter.member.keeper.join(group)
+        if self._cells.enabled:
+            home.move_in(member)
+        try:
+            copy, lost = await interpreter.copy(member, limits, allow_threads=allow_threads)
+        except BaseException:
+            member.kill()
+            raise
+        return Copy(copy, lost)
 
     def _take(self) -> ChannelInterpreter | None:
         self._wanted.set()

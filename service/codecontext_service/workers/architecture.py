@@ -141,6 +141,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "setns": (308, 268),
     "setpgid": (109, 154),
     "setpriority": (141, 140),
+    "setrlimit": (160, 164),
     "setsid": (112, 157),
     "settimeofday": (164, 170),
     "shmat": (30, 196),

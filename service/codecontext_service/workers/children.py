@@ -94,13 +94,34 @@ def descendants(spare: frozenset[int] = frozenset()) -> set[int]:
     """
     parents: dict[int, int] = {}
     for pid in all_others() - spare:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:
-            # pid (name) state ppid …, where the name may hold anything
-            parents[pid] = int(stat.read().rpartition(b")")[2].split()[1])
+        with contextlib.suppress(OSError):
+            parents[pid] = parent_of(pid)
     found = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {os.getpid()}
+
+
+def descends(pid: int) -> bool:
+    """Returns whether a process descends from this one, without a look at all others."""
+    parent = pid
+    while parent not in (0, os.getpid()):
+        try:
+            parent = parent_of(parent)
+        except OSError:
+            return False
+    return parent not in (0, pid)
+
+
+def parent_of(pid: int) -> int:
+    """Returns the pid of a process's parent.
+
+    Raises:
+        OSError: It has ended.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        # pid (name) state ppid …, where the name may hold anything
+        return int(stat.read().rpartition(b")")[2].split()[1])
 
 
 def _own_children() -> set[int]:

@@ -22,15 +22,23 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from . import syscalls
-from .children import ChildWatch, EndedChild, all_others, descendants, end_all_children
+from .children import (
+    ChildWatch,
+    EndedChild,
+    all_others,
+    descendants,
+    descends,
+    end_all_children,
+)
 from .descriptors import close_all, close_all_but, receive_message, send_message
-from .marks import Marks
+from .marks import Found, Marks
 from .usage import measure
-from .watchdog import Watchdog
+from .watchdog import REST, Watchdog
 
 _EMPTYING_S = 0.002
 """How long it waits before it looks again whether all have ended."""
@@ -104,6 +112,9 @@ class _Keeper:
         self._marks = Marks()
         self._members: dict[int, _Member] = {}
         self._adopted: set[int] = set()
+        self._held: dict[int, set[int]] | None = None
+        """Whose the processes are, if that was looked up since it last waited."""
+        self._rest_until = 0.0
         self._goes_on = True
         self._member(0)
 
@@ -112,24 +123,34 @@ class _Keeper:
         while self._goes_on:
             ends = [self._end.fileno(), self._watch.fileno()]
             ready = select.select(ends, [], [], self._wait_s())[0]
+            self._held = None
             if self._watch.fileno() in ready:
                 self._reap()
             if self._end.fileno() in ready:
                 self._obey(receive_message(self._end)[0])
-            for number, member in list(self._members.items()):
-                if exceeded := member.watchdog.look():
-                    send_message(self._end, {"exceeded": exceeded, "member": number})
-                    self._end_member(number)
-                if member.emptying:
-                    self._empty(number, member)
+            if self._watchdogs_wait_s() == 0.0:
+                self._look()
+            self._empty_members()
 
     def held(self, number: int) -> set[int]:
         """Returns the processes of a member."""
-        return self._marks.of(number, self.all()) if self._marks.shared else self.all()
+        if self._is_all(number):
+            return self.all()
+        if self._held is None:
+            self._held = self._marks.by_owner(self.all())
+        return self._held.get(number, set())
+
+    def _is_all(self, number: int) -> bool:
+        """Whether all processes are those of a member: there was never another one."""
+        return number == 0 and not self._marks.shared
 
     def all(self) -> set[int]:
         """Returns the processes of all members."""
         return descendants()
+
+    def keeps(self, pid: int) -> bool:
+        """Returns whether a process is one of a member's."""
+        return descends(pid)
 
     def end_all(self) -> None:
         """Ends all that it holds, where that is one member's."""
@@ -148,13 +169,24 @@ class _Keeper:
 
     def _wait_s(self) -> float | None:
         # Of those that others reap, such as an interpreter, nothing tells it when they are gone.
-        waits = [_EMPTYING_S for member in self._members.values() if member.emptying]
-        waits += [
-            wait_s
-            for member in self._members.values()
-            if (wait_s := member.watchdog.wait_s) is not None
-        ]
-        return min(waits, default=None)
+        if any(member.emptying for member in self._members.values()):
+            return _EMPTYING_S
+        return self._watchdogs_wait_s()
+
+    def _watchdogs_wait_s(self) -> float | None:
+        waits = [member.watchdog.wait_s for member in self._members.values()]
+        first = min((wait_s for wait_s in waits if wait_s is not None), default=None)
+        return None if first is None else max(first, self._rest_until - time.monotonic(), 0.0)
+
+    def _look(self) -> None:
+        """Looks at all members at once: most of it is to find whose the processes are."""
+        began = time.monotonic()
+        for number, member in list(self._members.items()):
+            if exceeded := member.watchdog.look():
+                send_message(self._end, {"exceeded": exceeded, "member": number})
+                self._end_member(number)
+        now = time.monotonic()
+        self._rest_until = now + REST * (now - began)
 
     def _reap(self) -> None:
         owner: int | None = 0
@@ -194,7 +226,7 @@ class _Keeper:
         answer: dict[str, Any] = {"answer": order["adopt"]}
         try:
             pidfds = [os.pidfd_open(pid)]
-            if pid == os.getpid() or pid not in self.all():
+            if not self.keeps(pid):
                 raise ProcessLookupError(f"process {pid} is none of this keeper's")
             if self._marks.owner(pid) != order["parent"]:
                 raise PermissionError(f"process {pid} is not one of its parent's")
@@ -211,39 +243,44 @@ class _Keeper:
 
     def _end_member(self, number: int) -> None:
         self._members[number].watchdog.limit(memory_bytes=0, cpu_time_s=0)
-        if not self._marks.shared:
+        if self._is_all(number):
             self.end_all()
             return
-        self._kill_marked(number)
+        self._kill_marked([number])
 
-    def _kill_marked(self, number: int) -> tuple[bool, bool]:
-        """Kills what must end with a member; returns whether there was any, and whether there may be more."""
-        found, missed = self._marks.to_end(number, self.all())
-        for pid in found:
+    def _kill_marked(self, numbers: Collection[int]) -> Found:
+        found = self._marks.to_end(numbers, self.all())
+        for pid in found.pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        return bool(found), missed
+        return found
 
-    def _empty(self, number: int, member: _Member) -> None:
-        if self._marks.shared:
-            # Until looks find nothing: who forks and ends at once may be missed by the first ones.
-            found_any = False
-            for _ in range(_LOOKS):
-                found, missed = self._kill_marked(number)
-                found_any = found_any or found
-                if not found and not missed:
-                    break
-            if found_any:
+    def _empty_members(self) -> None:
+        """Ends the members that are to have no processes any more, and answers for those that have none."""
+        numbers = {number for number, member in self._members.items() if member.emptying}
+        left: set[int | None] = set()
+        if numbers == {0} and self._is_all(0):
+            if self.all():
+                self._end_member(0)
                 return
-        elif self.held(number):
-            self._end_member(number)
-            return
-        for order in member.emptying:
-            send_message(self._end, {"answer": order})
-        member.emptying.clear()
-        if member.leaves:
-            self._marks.forget(number)
-            del self._members[number]
+        elif numbers:
+            # Who forks and ends at once may be missed, until a look finds nothing new.
+            killed: set[int] = set()
+            for _ in range(_LOOKS):
+                found = self._kill_marked(numbers)
+                left.update(found.owners)
+                if found.pids <= killed and not found.missed:
+                    break
+                killed |= found.pids
+            self._reap()  # what has no parent but this one any more
+        for number in numbers - left:
+            member = self._members[number]
+            for order in member.emptying:
+                send_message(self._end, {"answer": order})
+            member.emptying.clear()
+            if member.leaves:
+                self._marks.forget(number)
+                del self._members[number]
 
 
 class _CellKeeper(_Keeper):
@@ -251,6 +288,9 @@ class _CellKeeper(_Keeper):
 
     def all(self) -> set[int]:
         return all_others()
+
+    def keeps(self, pid: int) -> bool:
+        return pid != os.getpid()  # no others have a pid here
 
     def end_all(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # there are none

@@ -11,12 +11,23 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from .filters import RLIMIT_LOCKS
 
 _LINE = b"Max file locks"
 _HIGHEST = 1 << 40
+
+
+class Found(NamedTuple):
+    """What was found of what must end."""
+
+    pids: set[int]
+    owners: Collection[int | None]
+    """The members that may have processes still."""
+    missed: bool
+    """Whether a process ended before it could be looked at: it may have started another."""
 
 
 class Marks:
@@ -64,29 +75,33 @@ class Marks:
         hard = line[len(_LINE) :].split()[1]
         return self._members.get(resource.RLIM_INFINITY if hard == b"unlimited" else int(hard))
 
-    def of(self, number: int, pids: Iterable[int]) -> set[int]:
-        """Returns those of some processes that are a member's."""
-        return {pid for pid in pids if self.owner(pid) == number}
+    def by_owner(self, pids: Iterable[int]) -> dict[int, set[int]]:
+        """Returns whose some processes are: by the number of each member that has any, those that it has."""
+        found: dict[int, set[int]] = {}
+        for pid in pids:
+            if (owner := self.owner(pid)) is not None:
+                found.setdefault(owner, set()).add(pid)
+        return found
 
-    def to_end(self, number: int, pids: Iterable[int]) -> tuple[set[int], bool]:
-        """Finds what must end with a member: all of its processes, and those that are nobody's.
+    def to_end(self, numbers: Collection[int], pids: Iterable[int]) -> Found:
+        """Finds what must end with some members: all their processes, and those that are nobody's.
 
         Args:
-            number: The member's.
+            numbers: The members'.
             pids: The processes to look at.
-
-        Returns:
-            Those that are alive, and whether one ended before it could be looked at: it may have
-            started another.
         """
-        found, missed = set(), False
+        owners: set[int | None] = set()
+        alive: set[int] = set()
+        missed = False
         for pid in pids:
             owner = self.owner(pid)
-            alive = _is_alive(pid)
-            missed = missed or (owner is None and not alive and not os.path.exists(f"/proc/{pid}"))
-            if alive and owner in (number, None):
-                found.add(pid)
-        return found, missed
+            if _is_alive(pid):
+                if owner is None or owner in numbers:
+                    owners.add(owner)
+                    alive.add(pid)
+            elif owner is None and not os.path.exists(f"/proc/{pid}"):
+                missed = True
+        return Found(alive, set(numbers) if None in owners else owners, missed)
 
 
 def _is_alive(pid: int) -> bool:

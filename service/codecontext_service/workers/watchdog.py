@@ -18,7 +18,7 @@ _FILL_BYTES_PER_S = 4 << 30
 _MIN_S, _MAX_S = 0.01, 1.0
 """How long it waits between two looks."""
 
-_REST = 10
+REST = 10
 """How many times as long as a look takes it rests after it, so that it costs a tenth of a processor."""
 
 
@@ -51,12 +51,12 @@ class Watchdog:
         return max(0.0, self._next - time.monotonic())
 
     def look(self) -> str:
-        """Looks, if it is time to.
+        """Looks, whether it is time to or not.
 
         Returns:
             What is exceeded: `memory`, `cpu_time`, or empty.
         """
-        if self.wait_s != 0.0:
+        if self.wait_s is None:
             return ""
         began = time.monotonic()
         pids = list(self._held())
@@ -75,5 +75,5 @@ class Watchdog:
                     return "memory"
             left_s = min(left_s, (self._memory_bytes - used) / _FILL_BYTES_PER_S)
         now = time.monotonic()
-        self._next = now + max(_MIN_S, left_s, _REST * (now - began))
+        self._next = now + max(_MIN_S, left_s, REST * (now - began))
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import random
 import resource
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from IPython.core import async_helpers
+
+_ROOM = 8
+"""How many descriptors below the limit on open files the channel is at least."""
 
 _fork = os.fork  # the code may have put something else there
 
@@ -120,11 +124,27 @@ class Outlets:
         """
         by_file = dict(zip(self._files, targets, strict=True))
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # that of the list itself is closed by now
-                fd = int(name)
-                if (target := by_file.get(_identity(fd))) is not None:
-                    os.dup2(target, fd, inheritable=os.get_inheritable(fd))
+            fd = int(name)
+            try:
+                target = by_file.get(_identity(fd))
+            except OSError:  # that of the list itself is closed by now
+                continue
+            if target is not None:
+                os.dup2(target, fd, inheritable=os.get_inheritable(fd))
         self._files = [_identity(fd) for fd in targets]
+
+    def close(self) -> None:
+        """Closes everything that leads to one of those, in this process."""
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if _identity(int(name)) in self._files:
+                    os.close(int(name))
+
+
+def move_up(fd: int, lowest: int) -> int:
+    """Returns a copy of a descriptor that is out of the way, or as far as the limit on open files allows."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, min(lowest, limit - _ROOM))
 
 
 def _identity(fd: int) -> tuple[int, int, int]:

@@ -97,7 +97,7 @@ class Interpreter:
         """Takes runs until the server is gone; in the process that was forked for this context."""
         self._channel = self._shell.output.channel = channel
         self._pid = os.getpid()
-        self._outlets = forking.Outlets(channel.fileno(), 1, 2)
+        self._inlet, self._outlets = forking.Outlets(channel.fileno()), forking.Outlets(1, 2)
         self._offspring.on_ended = self._tell_of_offspring
         self._stdout = OutputStream(channel.stream(STDOUT, _exit), 1, "<stdout>")
         self._stderr = OutputStream(channel.stream(STDERR, _exit), 2, "<stderr>")
@@ -172,10 +172,12 @@ class Interpreter:
             os.setsid()
             self._offspring.disown()
             self._pid = os.getpid()
-            self._outlets.redirect(channel, stdout, stderr)
-            self._channel = self._shell.output.channel = Channel(
-                socket.socket(fileno=self._channel.detach())
-            )
+            was_at = self._channel.detach()
+            self._inlet.close()
+            self._outlets.redirect(stdout, stderr)
+            end = socket.socket(fileno=forking.move_up(channel, was_at))
+            self._inlet = forking.Outlets(end.fileno())
+            self._channel = self._shell.output.channel = Channel(end)
             self._stdout.send = self._channel.stream(STDOUT, _exit)
             self._stderr.send = self._channel.stream(STDERR, _exit)
             forking.lower_limits(message["rlimits"])
