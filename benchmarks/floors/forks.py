@@ -1,6 +1,7 @@
-"""The floor of a create: a bare fork of a process that has loaded what the zygote has loaded.
+"""The floor of a create and of a fork: a bare fork of a process that has loaded what the zygote has loaded.
 
-Prints a line once it is ready; then, for each number that it reads, the seconds of so many forks.
+Prints a line once it is ready; then, for each number that it reads, the seconds of so many forks. A second
+number on the line has it hold arrays of so many MiB from then on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.workers.python.interpreter import Interpreter
+
+MIB = 1 << 20
 
 
 def fork_once() -> float:
@@ -37,8 +40,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     print(json.dumps({"missing": loaded.missing}), flush=True)
+    blocks: list[object] = []
     for line in sys.stdin:
-        print(json.dumps([fork_once() for _ in range(int(line))]), flush=True)
+        count, *sizes = map(int, line.split())
+        if sizes and sizes[0] != len(blocks):
+            import numpy  # loaded above, where it is installed
+
+            blocks = [numpy.ones(MIB // 8) for _ in range(sizes[0])]
+        print(json.dumps([fork_once() for _ in range(count)]), flush=True)
 
 
 if __name__ == "__main__":

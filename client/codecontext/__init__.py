@@ -14,6 +14,7 @@
 """
 
 from codecontext._aio import AsyncEventStream, AsyncListing
+from codecontext._branches import AsyncBranch, Branch
 from codecontext._sync import EventStream, Listing
 from codecontext.aio_client import AsyncCodeContextClient
 from codecontext.client import CodeContextClient
@@ -75,6 +76,7 @@ from codecontext.files import FileInfo, FileKind
 from codecontext.resources import (
     CodeContext,
     ContextState,
+    Forks,
     Isolation,
     NetworkPolicy,
     ResourceLimits,
@@ -94,9 +96,11 @@ from codecontext.v1.execution_pb2 import ExecutionEvent
 __all__ = [
     "AbortedError",
     "AlreadyExistsError",
+    "AsyncBranch",
     "AsyncCodeContextClient",
     "AsyncEventStream",
     "AsyncListing",
+    "Branch",
     "CallCancelledError",
     "CodeContext",
     "CodeContextClient",
@@ -124,6 +128,7 @@ __all__ = [
     "FileKind",
     "FileWrongKindError",
     "ForkUnsupportedError",
+    "Forks",
     "Gap",
     "GapReason",
     "HostUnreachableError",

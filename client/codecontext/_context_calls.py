@@ -6,7 +6,13 @@ from codecontext import _wire
 from codecontext._calls import Call, Pages, call, pages
 from codecontext._wire import HasExecutionId, HasId, Seconds
 from codecontext.executions import Interruption
-from codecontext.resources import CodeContext, ContextState, NetworkPolicy, ResourceLimits
+from codecontext.resources import (
+    CodeContext,
+    ContextState,
+    Forks,
+    NetworkPolicy,
+    ResourceLimits,
+)
 from codecontext.server import ServerInfo
 from codecontext.v1 import code_context_pb2, resources_pb2
 from codecontext.v1 import code_context_service_pb2 as pb
@@ -223,7 +229,7 @@ def fork_code_context(
     allow_threads: bool = False,
     request_id: str | None = None,
     deadline: Seconds | None = None,
-) -> Call[list[CodeContext]]:
+) -> Call[Forks]:
     """Makes contexts with a copy of all the state of an idle one; they share its files.
 
     Args:
@@ -239,7 +245,7 @@ def fork_code_context(
         deadline: Of this call, in seconds or as a timedelta; the client's by default.
 
     Returns:
-        The copies, idle.
+        The copies, idle: a list, whose `lost_threads` names the threads that they do not have.
 
     Raises:
         ContextNotFoundError: there is no such context.
@@ -264,7 +270,7 @@ def fork_code_context(
         Stub,
         lambda stub: stub.ForkCodeContext,
         request,
-        lambda response: [CodeContext.from_proto(context) for context in response.contexts],
+        Forks.from_proto,
         deadline,
         repeatable=True,
     )

@@ -11,6 +11,7 @@ import grpc
 from codecontext import _channel, _context_calls, _execution_calls, _wire
 from codecontext._aio import AsyncEventStream, AsyncTransport, bind, bind_pages, bind_stream
 from codecontext._aio_files import AsyncFiles
+from codecontext._branches import AsyncBranch
 from codecontext._calls import Stream
 from codecontext._defaults import DEFAULT_LANGUAGE, AsyncDefaultContexts
 from codecontext._gather import Callbacks, Gatherer
@@ -18,6 +19,7 @@ from codecontext._sandboxes import AsyncSandboxes
 from codecontext._wire import HasId, Seconds
 from codecontext.errors import CodeContextError, ExecutionNotFoundError, InputNotRequestedError
 from codecontext.executions import Execution, ExecutionError
+from codecontext.resources import CodeContext
 from codecontext.results import Result
 from codecontext.v1.code_context_service_pb2 import RunCodeStreamRequest
 from codecontext.v1.execution_pb2 import ExecutionEvent
@@ -95,6 +97,37 @@ class AsyncCodeContextClient:
     """Describes the name at a place in the code."""
     get_server_info = bind(_context_calls.get_server_info)
     """Describes the server."""
+
+    def branch(self, context: str | HasId, **options: Any) -> AsyncBranch:
+        """Forks a context for the time of a `async with` block: to try something, and to drop it again.
+
+        ::
+
+            async with client.branch(context) as trial:
+                await client.run_code("table = table.dropna()", context=trial)
+                if await good_enough(trial):
+                    trial.keep()
+
+        At the end of the block the copy is deleted, with what runs in it, unless `trial.keep()` was called.
+
+        Args:
+            context: The context to copy, or its id.
+            **options: As in `fork_code_context`, but for `count`.
+
+        Returns:
+            What makes the copy where the block begins; it can be given wherever a context can.
+
+        Raises:
+            CodeContextError: as with `fork_code_context`, where the block begins; as with
+                `delete_code_context`, where it ends.
+        """
+
+        async def fork() -> CodeContext:
+            return (await self.fork_code_context(context, **options))[0]
+
+        return AsyncBranch(
+            fork, lambda context_id: self.delete_code_context(context_id, force=True)
+        )
 
     async def run_code(
         self,

@@ -8,6 +8,7 @@ from typing import Any, Self
 import grpc
 
 from codecontext import _channel, _context_calls, _execution_calls, _wire
+from codecontext._branches import Branch
 from codecontext._calls import Stream
 from codecontext._defaults import DEFAULT_LANGUAGE, DefaultContexts
 from codecontext._gather import Callbacks, Gatherer
@@ -100,6 +101,34 @@ class CodeContextClient:
     """Describes the name at a place in the code."""
     get_server_info = bind(_context_calls.get_server_info)
     """Describes the server."""
+
+    def branch(self, context: str | HasId, **options: Any) -> Branch:
+        """Forks a context for the time of a `with` block: to try something, and to drop it again.
+
+        ::
+
+            with client.branch(context) as trial:
+                client.run_code("table = table.dropna()", context=trial)
+                if good_enough(trial):
+                    trial.keep()
+
+        At the end of the block the copy is deleted, with what runs in it, unless `trial.keep()` was called.
+
+        Args:
+            context: The context to copy, or its id.
+            **options: As in `fork_code_context`, but for `count`.
+
+        Returns:
+            What makes the copy where the block begins; it can be given wherever a context can.
+
+        Raises:
+            CodeContextError: as with `fork_code_context`, where the block begins; as with
+                `delete_code_context`, where it ends.
+        """
+        return Branch(
+            lambda: self.fork_code_context(context, **options)[0],
+            lambda context_id: self.delete_code_context(context_id, force=True),
+        )
 
     def run_code(
         self,

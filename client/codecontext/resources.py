@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from codecontext import _wire
-from codecontext.v1 import code_context_pb2, resources_pb2, sandbox_service_pb2
+from codecontext.v1 import (
+    code_context_pb2,
+    code_context_service_pb2,
+    resources_pb2,
+    sandbox_service_pb2,
+)
 
 
 class ContextState(enum.StrEnum):
@@ -215,6 +220,20 @@ class CodeContext:
             ),
             executing_execution_id=message.executing_execution_id or None,
         )
+
+
+class Forks(list[CodeContext]):
+    """The copies that a fork has made."""
+
+    lost_threads: tuple[str, ...] = ()
+    """The names of the threads that the copies do not have."""
+
+    @classmethod
+    def from_proto(cls, message: code_context_service_pb2.ForkCodeContextResponse) -> Self:
+        """Returns the message as a value."""
+        forks = cls(map(CodeContext.from_proto, message.contexts))
+        forks.lost_threads = tuple(message.lost_threads)
+        return forks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ from support.servers import MODES, ServerProcess, host_pid
 from support.stubs import connected, refusal_of
 
 from codecontext import (
+    AsyncCodeContextClient,
     CodeContext,
     CodeContextClient,
     CodeContextError,
@@ -487,7 +491,9 @@ def test_threads_are_named(own: CodeContextClient, parent: CodeContext, daemon: 
     with pytest.raises(ContextHasThreadsError) as refused:
         own.fork_code_context(parent)
     assert refused.value.metadata["threads"] == "loader"
-    (child,) = own.fork_code_context(parent, allow_threads=True)
+    forks = own.fork_code_context(parent, allow_threads=True)
+    assert forks.lost_threads == ("loader",)
+    (child,) = forks
     assert value(own, child, "loader.is_alive(), threading.active_count()") == "(False, 1)"
     assert (
         value(own, parent, "loader.is_alive(), stop.set(), loader.join()") == "(True, None, None)"
@@ -638,3 +644,75 @@ def test_a_checkpoint(own: CodeContextClient, parent: CodeContext) -> None:
         own.delete_code_context(trial)
     own.run_code("del x", context=parent)
     assert value(own, checkpoint, "x") == "[1, 2]"
+
+
+# From the client, and from the command line
+
+
+def test_a_branch_is_dropped_unless_it_is_kept(own: CodeContextClient, parent: CodeContext) -> None:
+    """`with client.branch(…)` makes a copy, and deletes it with what runs in it, unless it was kept."""
+    with own.branch(parent, labels={"trial": "1"}) as trial:
+        own.run_code("x.append(3)", context=trial)
+        assert value(own, trial.context, "x") == "[1, 2, 3]"
+    assert answer_of(own.get_code_context, trial) == "CONTEXT_DELETED"
+    with pytest.raises(ZeroDivisionError), own.branch(parent) as failing:
+        raise ZeroDivisionError
+    assert answer_of(own.get_code_context, failing) == "CONTEXT_DELETED"
+    with own.branch(parent) as gone:
+        own.delete_code_context(gone)
+    with own.branch(parent) as kept:
+        own.run_code("x.append(4)", context=kept)
+        kept.keep()
+    assert value(own, kept.context, "x") == "[1, 2, 4]"
+    assert value(own, parent, "x") == "[1, 2]"
+
+
+async def test_a_branch_from_asyncio(
+    forking: ServerProcess, own: CodeContextClient, parent: CodeContext
+) -> None:
+    """`async with client.branch(…)` does the same."""
+    async with AsyncCodeContextClient(forking.target) as client:
+        async with client.branch(parent) as trial:
+            await client.run_code("x.append(3)", context=trial)
+        async with client.branch(parent) as kept:
+            kept.keep()
+        forks = await client.fork_code_context(parent, count=2)
+    assert answer_of(own.get_code_context, trial) == "CONTEXT_DELETED"
+    assert value(own, kept.context, "x") == "[1, 2]"
+    assert len(forks) == 2
+
+
+def test_the_command_line_forks(
+    forking: ServerProcess, own: CodeContextClient, parent: CodeContext
+) -> None:
+    """`codecontext fork` prints the ids of the copies, or them as JSON, and names lost threads."""
+    own.run_code(
+        "import threading; stop = threading.Event()\n"
+        "threading.Thread(target=stop.wait, name='loader', daemon=True).start()",
+        context=parent,
+    )
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "codecontext_service.cli", "--target", forking.target]
+        return subprocess.run(
+            [*program, "fork", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    refused = command(parent.id)
+    assert refused.returncode == 3
+    assert "CONTEXT_HAS_THREADS" in refused.stderr
+    done = command(parent.id, "--count", "2", "--label", "trial=1", "--allow-threads")
+    assert done.returncode == 0, done.stderr
+    assert "loader" in done.stderr
+    copies = [own.get_code_context(line) for line in done.stdout.split()]
+    assert [(each.parent_context_id, each.labels) for each in copies] == [
+        (parent.id, {"trial": "1"})
+    ] * 2
+    shown = command(copies[0].id, "--json")
+    assert json.loads(shown.stdout)["parent_context_id"] == copies[0].id
+
+
+def test_the_server_tells_that_it_forks(own: CodeContextClient) -> None:
+    """`fork` is among the capabilities of the Python runtime."""
+    (python,) = (each for each in own.get_server_info().runtimes if each.language == "python")
+    assert "fork" in python.capabilities

@@ -27,6 +27,7 @@ _COMMANDS = {
     "create": "contexts:create",
     "ls": "contexts:ls",
     "rm": "contexts:rm",
+    "fork": "contexts:fork",
     "interrupt": "contexts:interrupt",
     "restart": "contexts:restart",
     "info": "info:info",

@@ -1,4 +1,4 @@
-"""`create`, `ls`, `rm`, `interrupt` and `restart`: contexts and what becomes of them."""
+"""`create`, `ls`, `rm`, `fork`, `interrupt` and `restart`: contexts and what becomes of them."""
 
 from __future__ import annotations
 
@@ -159,6 +159,60 @@ def rm(
             else:
                 write(context_id)
     return exits.SERVICE_FAILED if failed else exits.OK
+
+
+def fork(
+    context_id: str,
+    /,
+    *,
+    count: int = 1,
+    label: Annotated[list[str] | None, NAME_VALUE] = None,
+    idle_timeout: str | None = None,
+    ttl: str | None = None,
+    memory: str | None = None,
+    cpu_time: str | None = None,
+    cpus: float | None = None,
+    allow_threads: Annotated[bool, Parameter(negative=())] = False,
+    client: ClientOptions = CLIENT_DEFAULTS,
+) -> int:
+    """Copy an idle context with all its state, and print the ids of the copies.
+
+    The copies share the files of the context, and live on by themselves.
+
+    Args:
+        context_id: The context's id.
+        count: How many copies, 1 to 64.
+        label: A label of the copies; may be given several times.
+        idle_timeout: As in `create`; that of the context by default.
+        ttl: As in `create`, from now on; that of the context by default.
+        memory: As in `create`; that of the context by default.
+        cpu_time: As in `create`; that of the context by default.
+        cpus: As in `create`; that of the context by default.
+        allow_threads: Copy it although it has threads, which the copies will not have.
+        client: How to reach the server.
+    """
+    labels = pairs(label, "--label")
+    idle_timeout_s = duration(idle_timeout, "--idle-timeout")
+    ttl_s = duration(ttl, "--ttl")
+    limits = _limits(memory, cpu_time, cpus)
+    with connected(client) as connection:
+        forks = connection.fork_code_context(
+            context_id,
+            count=count,
+            labels=labels,
+            idle_timeout=idle_timeout_s,
+            ttl=ttl_s,
+            resource_limits=limits,
+            allow_threads=allow_threads,
+        )
+    if forks.lost_threads:
+        say(f"without the threads {', '.join(forks.lost_threads)}")
+    for each in forks:
+        if client.json:
+            write_json(each)
+        else:
+            write(each.id)
+    return exits.OK
 
 
 def interrupt(
