@@ -43,7 +43,9 @@ import matplotlib.pyplot as plt
 figure, axes = plt.subplots(2, 2, sharex=True, sharey=True, figsize=(7, 5))
 for axis, (name, group) in zip(axes.flat, points):
     axis.scatter(group.x, group.y)
-    axis.set_title(name)"""
+    axis.set_title(name)
+figure.savefig("quartet.svg")
+codecontext.publish("quartet.svg")"""
 
 ERROR = """\
 def mean(column, rows):
@@ -79,6 +81,11 @@ def run(client: CodeContextClient, context: CodeContext, code: str) -> Execution
             picture = OUTPUT / "quartet.png"
             picture.write_bytes(result.png)
             console.print(f"a plot of {len(result.png)} bytes, saved as {picture}", style="green")
+        elif result.file is not None:
+            OUTPUT.mkdir(exist_ok=True)
+            local = OUTPUT / result.file.path
+            result.download(local)
+            console.print(f"a file: {result.text}, downloaded as {local}", style="green")
         else:
             console.print(result.text, markup=False)
             console.print(f"a result as {', '.join(result.formats())}", style="green")
@@ -97,12 +104,17 @@ def title(text: str) -> None:
 
 def show_work(client: CodeContextClient, context: CodeContext) -> list[Execution]:
     """Loads a table, looks at it, plots it, and makes a mistake."""
+    title("A file goes into the context's workspace")
+    csv = DATA / "anscombe.csv"
+    uploaded = client.files.upload(context, csv.name, csv)
+    console.print(f"{uploaded.path}, {uploaded.size_bytes} bytes\n", style="green")
+
     executions = []
     for heading, code in (
         ("A real table", LOAD),
         ("State stays from run to run, and tables come as tables", STATE),
         ("Output comes while the code runs", LIVE),
-        ("A plot comes as PNG", PLOT),
+        ("A plot comes as PNG, and the file that the code made is downloaded", PLOT),
         ("An error of the code is an answer, and the context lives on", ERROR),
     ):
         title(heading)
@@ -150,14 +162,14 @@ def show_refusal(what: str, error: CodeContextError) -> None:
 def main() -> None:
     """Shows the main job."""
     with (
-        local_server("--read-only-paths", str(DATA)) as target,
+        local_server() as target,
         CodeContextClient(target) as client,
     ):
         info = client.get_server_info()
         python = info.runtimes[0]
         console.print(f"codecontext {info.version} on {target}, Python {python.version}\n")
         idle = client.create_code_context(labels={"demo": "idle"})
-        context = client.create_code_context(cwd=str(DATA), labels={"demo": "work"})
+        context = client.create_code_context(labels={"demo": "work"})
         executions = show_work(client, context)
 
         title("Contexts are listed until they are deleted")

@@ -83,7 +83,7 @@ from codecontext.resources import (
     ResourceUsage,
     Sandbox,
 )
-from codecontext.results import Result
+from codecontext.results import PublishedFile, Result
 from codecontext.server import (
     Completions,
     Inspection,
@@ -146,6 +146,7 @@ __all__ = [
     "OutOfRangeError",
     "Outcome",
     "PermissionDeniedError",
+    "PublishedFile",
     "QuotaExceededError",
     "QuotaViolation",
     "RemoteFileExistsError",

@@ -2,15 +2,16 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from codecontext import _file_calls, _transfer
+from codecontext import _context_calls, _file_calls, _transfer
 from codecontext._aio import AsyncEventStream, AsyncTransport, bind, bind_pages
 from codecontext._calls import Stream
 from codecontext._wire import HasId, Seconds
 from codecontext.files import FileInfo
+from codecontext.results import Fetch
 from codecontext.v1 import file_service_pb2 as pb
 
 
@@ -19,6 +20,21 @@ class AsyncFiles:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
+
+    def fetcher(self, context_id: Callable[[], str]) -> Fetch:
+        """Returns what downloads the files that results of a context name.
+
+        Args:
+            context_id: Returns the context's id, when it is asked for.
+        """
+
+        async def fetch(path: str, target: str | Path | BinaryIO | None) -> bytes | FileInfo:
+            owner = await self._transport.call(_context_calls.get_code_context(context_id()))
+            if target is None:
+                return await self.read(owner, path)
+            return await self.download(owner, path, target)
+
+        return fetch
 
     list = bind_pages(_file_calls.list_)
     stat = bind(_file_calls.stat)

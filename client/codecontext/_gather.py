@@ -8,7 +8,7 @@ from typing import Any
 from codecontext import _wire
 from codecontext.errors import CodeContextError, InternalError
 from codecontext.executions import Execution, ExecutionError, Gap, Outcome
-from codecontext.results import Result
+from codecontext.results import Fetch, Result
 from codecontext.v1 import execution_pb2
 from codecontext.v1.execution_pb2 import ExecutionEvent
 
@@ -53,8 +53,9 @@ class Gatherer:
     here, and is added.
     """
 
-    def __init__(self, callbacks: Callbacks) -> None:
+    def __init__(self, callbacks: Callbacks, fetch: Fetch | None = None) -> None:
         self.execution = Execution()
+        self._fetch = fetch
         self._callbacks = callbacks
         self._stdout = _Text(callbacks.stdout)
         self._stderr = _Text(callbacks.stderr)
@@ -93,7 +94,9 @@ class Gatherer:
         self._continued.append(message)
         if message.continued:
             return
-        result = replace(Result.from_proto(*self._continued), is_update=is_update)
+        result = replace(
+            Result.from_proto(*self._continued), is_update=is_update, fetch=self._fetch
+        )
         self._continued = []
         results = self.execution.results
         earlier = [

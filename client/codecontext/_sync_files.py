@@ -1,14 +1,15 @@
 """`client.files` of the synchronous client."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from codecontext import _file_calls, _transfer
+from codecontext import _context_calls, _file_calls, _transfer
 from codecontext._sync import EventStream, Transport, bind, bind_pages
 from codecontext._wire import HasId, Seconds
 from codecontext.files import FileInfo
+from codecontext.results import Fetch
 from codecontext.v1 import file_service_pb2 as pb
 
 
@@ -17,6 +18,21 @@ class Files:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    def fetcher(self, context_id: Callable[[], str]) -> Fetch:
+        """Returns what downloads the files that results of a context name.
+
+        Args:
+            context_id: Returns the context's id, when it is asked for.
+        """
+
+        def fetch(path: str, target: str | Path | BinaryIO | None) -> bytes | FileInfo:
+            owner = self._transport.call(_context_calls.get_code_context(context_id()))
+            if target is None:
+                return self.read(owner, path)
+            return self.download(owner, path, target)
+
+        return fetch
 
     list = bind_pages(_file_calls.list_)
     stat = bind(_file_calls.stat)

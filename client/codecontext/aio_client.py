@@ -16,7 +16,7 @@ from codecontext._calls import Stream
 from codecontext._defaults import DEFAULT_LANGUAGE, AsyncDefaultContexts
 from codecontext._gather import Callbacks, Gatherer
 from codecontext._sandboxes import AsyncSandboxes
-from codecontext._wire import HasId, Seconds
+from codecontext._wire import HasExecutionId, HasId, Seconds
 from codecontext.errors import CodeContextError, ExecutionNotFoundError, InputNotRequestedError
 from codecontext.executions import Execution, ExecutionError
 from codecontext.resources import CodeContext
@@ -87,8 +87,6 @@ class AsyncCodeContextClient:
     """Deletes a context; once this returns, everything that it held is gone."""
     watch_execution = bind_stream(_execution_calls.watch_execution)
     """Iterates over the events of an execution from its journal, then over those that come."""
-    get_execution = bind(_execution_calls.get_execution)
-    """Returns what an execution's journal holds, gathered."""
     send_input = bind(_execution_calls.send_input)
     """Answers an execution that waits for a line of input."""
     complete_code = bind(_execution_calls.complete_code)
@@ -183,7 +181,8 @@ class AsyncCodeContextClient:
             ValueError: both a context and a language are given.
         """
         gatherer = Gatherer(
-            Callbacks(stdout=on_stdout, stderr=on_stderr, result=on_result, error=on_error)
+            Callbacks(stdout=on_stdout, stderr=on_stderr, result=on_result, error=on_error),
+            self.files.fetcher(lambda: request.context_id),
         )
         request = _execution_calls.run_request(
             code,
@@ -205,6 +204,26 @@ class AsyncCodeContextClient:
                 if on_input is not None and event.HasField("input_requested"):
                     await self._answer(event, on_input)
         return gatherer.finish(request.context_id)
+
+    async def get_execution(
+        self, execution: str | HasExecutionId, *, deadline: Seconds | None = None
+    ) -> Execution:
+        """Returns what an execution's journal holds, gathered.
+
+        Args:
+            execution: The execution, one of its events, or its id.
+            deadline: Of this call, in seconds or as a timedelta; the client's by default.
+
+        Returns:
+            The execution; its outcome is UNSPECIFIED while it goes on.
+
+        Raises:
+            ExecutionNotFoundError: there is none, or its journal was dropped.
+        """
+        found = await self._transport.call(
+            _execution_calls.get_execution(execution, deadline=deadline)
+        )
+        return found.fetching(self.files.fetcher(lambda: found.context_id))
 
     def run_code_stream(
         self,

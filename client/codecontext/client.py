@@ -15,7 +15,7 @@ from codecontext._gather import Callbacks, Gatherer
 from codecontext._sandboxes import Sandboxes
 from codecontext._sync import EventStream, Transport, bind, bind_pages, bind_stream
 from codecontext._sync_files import Files
-from codecontext._wire import HasId, Seconds
+from codecontext._wire import HasExecutionId, HasId, Seconds
 from codecontext.errors import CodeContextError, ExecutionNotFoundError, InputNotRequestedError
 from codecontext.executions import Execution, ExecutionError
 from codecontext.results import Result
@@ -91,8 +91,6 @@ class CodeContextClient:
     """Deletes a context; once this returns, everything that it held is gone."""
     watch_execution = bind_stream(_execution_calls.watch_execution)
     """Iterates over the events of an execution from its journal, then over those that come."""
-    get_execution = bind(_execution_calls.get_execution)
-    """Returns what an execution's journal holds, gathered."""
     send_input = bind(_execution_calls.send_input)
     """Answers an execution that waits for a line of input."""
     complete_code = bind(_execution_calls.complete_code)
@@ -195,7 +193,8 @@ class CodeContextClient:
             ValueError: both a context and a language are given.
         """
         gatherer = Gatherer(
-            Callbacks(stdout=on_stdout, stderr=on_stderr, result=on_result, error=on_error)
+            Callbacks(stdout=on_stdout, stderr=on_stderr, result=on_result, error=on_error),
+            self.files.fetcher(lambda: request.context_id),
         )
         request = _execution_calls.run_request(
             code,
@@ -215,6 +214,24 @@ class CodeContextClient:
                 if on_input is not None and event.HasField("input_requested"):
                     self._answer(event, on_input)
         return gatherer.finish(request.context_id)
+
+    def get_execution(
+        self, execution: str | HasExecutionId, *, deadline: Seconds | None = None
+    ) -> Execution:
+        """Returns what an execution's journal holds, gathered.
+
+        Args:
+            execution: The execution, one of its events, or its id.
+            deadline: Of this call, in seconds or as a timedelta; the client's by default.
+
+        Returns:
+            The execution; its outcome is UNSPECIFIED while it goes on.
+
+        Raises:
+            ExecutionNotFoundError: there is none, or its journal was dropped.
+        """
+        found = self._transport.call(_execution_calls.get_execution(execution, deadline=deadline))
+        return found.fetching(self.files.fetcher(lambda: found.context_id))
 
     def run_code_stream(
         self,

@@ -3,12 +3,12 @@
 import enum
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
 from codecontext import _wire
-from codecontext.results import Result
+from codecontext.results import Fetch, Result
 from codecontext.v1 import code_context_service_pb2, execution_pb2
 
 
@@ -180,6 +180,11 @@ class Execution:
             end_time=_wire.from_timestamp(message, "end_time"),
             last_sequence=message.last_sequence,
         )
+
+    def fetching(self, fetch: Fetch) -> Self:
+        """Gives its results the way to download the files that they name."""
+        self.results = [replace(result, fetch=fetch) for result in self.results]
+        return self
 
     @property
     def succeeded(self) -> bool:

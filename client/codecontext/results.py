@@ -2,10 +2,11 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from google.protobuf.json_format import MessageToDict
 
@@ -33,6 +34,24 @@ def _is_json(mime_type: str) -> bool:
     return mime_type == "application/json" or mime_type.endswith("+json")
 
 
+FILE_MIME_TYPE = "application/vnd.codecontext.file+json"
+
+Fetch = Callable[[str, "str | Path | BinaryIO | None"], Any]
+"""Downloads a file by its path in the workspace, into a target or, without one, into memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """A file in the workspace that code has published."""
+
+    path: str
+    """Its path in the workspace."""
+    size_bytes: int
+    """Its size when it was published."""
+    mime_type: str
+    """What it holds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A rich result: the value of the last expression, a display, a plot.
@@ -50,6 +69,8 @@ class Result:
     """The name under which it may be updated; None if it has none."""
     is_update: bool = False
     """Whether it is a new content for an earlier result of the same `display_id`."""
+    fetch: Fetch | None = field(default=None, repr=False, compare=False)
+    """How the client that it came from downloads the file that it names; see `download`."""
 
     @classmethod
     def from_proto(
@@ -159,6 +180,46 @@ class Result:
         if chart is not None and not isinstance(chart, dict):
             raise ValueError(f"a chart is a JSON object, and this is none: {str(chart)[:100]}")
         return chart
+
+    @property
+    def file(self) -> PublishedFile | None:
+        """The file in the workspace that it names, from `codecontext.publish()`; None if it names none.
+
+        Raises:
+            ValueError: the code that made it called something a file that is none.
+        """
+        file = self._json(FILE_MIME_TYPE)
+        if file is None:
+            return None
+        try:
+            return PublishedFile(str(file["path"]), int(file["size_bytes"]), str(file["mime_type"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a file has path, size_bytes and mime_type: {file}") from error
+
+    def download(self, target: str | Path | BinaryIO | None = None) -> Any:
+        """Downloads the file that it names, as it is now.
+
+        Args:
+            target: The path of a local file, or an open binary file; by default the content is
+                returned.
+
+        Returns:
+            The content, or, with a target, the file's `FileInfo`. With the asynchronous client, an
+            awaitable of that.
+
+        Raises:
+            ValueError: it names no file, or came from no client.
+            OSError: the local file can't be written.
+            CodeContextError: as with `client.files.download`.
+        """
+        file = self.file
+        if file is None:
+            raise ValueError(
+                "this result names no file: `codecontext.publish()` makes one that does"
+            )
+        if self.fetch is None:
+            raise ValueError("this result came from no client: use its client.files.download")
+        return self.fetch(file.path, target)
 
     def __str__(self) -> str:
         return self.text if self.text is not None else f"<{', '.join(self.formats())}>"

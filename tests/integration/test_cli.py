@@ -385,6 +385,51 @@ def test_interrupt_and_restart(cli: Cli) -> None:
     assert cli("run", "--context", context, "-c", "x").returncode == 1
 
 
+def test_copy(cli: Cli, tmp_path: Path) -> None:
+    """Files and directories go into a workspace and out of it, and come back the same."""
+    context = cli.create()
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "e" / "x").write_bytes(bytes(range(256)))
+    (tmp_path / "d" / "link").symlink_to("e")
+    result = cli("cp", "-r", str(tmp_path / "d"), f"{context}:")
+    assert (result.returncode, result.stdout) == (0, "d/e/x\n")
+    assert "link is left out" in result.stderr
+    assert cli("cp", str(tmp_path / "d/e/x"), f"{context}:new/").stdout == "new/x\n"
+    assert cli("cp", "-", f"{context}:piped", stdin="hello").stdout == "piped\n"
+    assert cli("cp", f"{context}:piped", "-").stdout == "hello"
+    assert cli("cp", "-r", f"{context}:", str(tmp_path / "back")).returncode == 0
+    found = {
+        str(path.relative_to(tmp_path / "back")): path.read_bytes()
+        for path in (tmp_path / "back").rglob("*")
+        if path.is_file()
+    }
+    content = bytes(range(256))
+    assert found == {"d/e/x": content, "new/x": content, "piped": b"hello"}
+    shown = json.loads(cli("cp", "--json", str(tmp_path / "d/e/x"), f"{context}:x").stdout)
+    assert (shown["path"], shown["size_bytes"]) == ("x", 256)
+    cli("rm", context)
+
+
+def test_copy_that_fails(cli: Cli, tmp_path: Path) -> None:
+    """What can't be copied is said in one line, with a status that tells whose fault it is."""
+    context = cli.create()
+    (tmp_path / "f").write_text("local")
+    for arguments, status, message in (
+        (("a", "b"), 2, "one ID:PATH"),
+        ((str(tmp_path / "none"), f"{context}:"), 2, "No such file"),
+        ((str(tmp_path), f"{context}:"), 2, "--recursive"),
+        ((f"{context}:none", str(tmp_path)), 3, "FILE_NOT_FOUND"),
+        (("-", f"{context}:"), 2, "no name"),
+        (("-n", str(tmp_path / "f"), f"{context}:f"), 0, ""),
+        (("-n", str(tmp_path / "f"), f"{context}:f"), 3, "FILE_EXISTS"),
+        (("-n", f"{context}:f", str(tmp_path)), 2, "there already"),
+    ):
+        result = cli("cp", *arguments)
+        assert (result.returncode, message in result.stderr) == (status, True), result.stderr
+        assert "Traceback" not in result.stderr
+    cli("rm", context)
+
+
 def test_info(cli: Cli) -> None:
     """info shows the runtimes, and everything with --json."""
     assert re.search(r"^python \*? *python ", cli("info").stdout, re.MULTILINE)

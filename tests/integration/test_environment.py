@@ -91,7 +91,7 @@ def test_nothing_of_the_servers_environment_is_seen(tmp_path: Path) -> None:
             "import os; print(sorted(os.environ)); os.environ['HOME']", context=context
         )
         assert "TOKEN" not in told.stdout
-        assert "CODECONTEXT" not in told.stdout
+        assert "LOG_LEVEL" not in told.stdout
         assert "PYTHONPATH" not in told.stdout
         assert "'PATH'" in told.stdout
         assert told.text == repr(context.cwd)

@@ -74,14 +74,27 @@ def test_an_example_runs(server: ServerProcess, name: str, shown: str) -> None:
     assert shown in done.stdout
 
 
-def test_the_code_about_charts_runs(server: ServerProcess) -> None:
-    """The Python in the description of charts runs as it stands there."""
-    text = (ROOT / "docs" / "charts.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("document", "shown"),
+    [
+        (
+            "charts.md",
+            "bar [{'position': 'a', 'value': 3.0}, {'position': 'b', 'value': 5.0}]\n",
+        ),
+        (
+            "files.md",
+            "PublishedFile(path='sum.csv', size_bytes=7, mime_type='text/csv')\n"
+            "b',0\\nn,3\\n'\nin DIRECTORY 0\nin/numbers.csv REGULAR 6\nsum.csv REGULAR 7\n",
+        ),
+    ],
+)
+def test_the_code_of_a_document_runs(server: ServerProcess, document: str, shown: str) -> None:
+    """The Python in a description runs as it stands there."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     command = [sys.executable, "-c", code.replace("127.0.0.1:50051", server.target)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    bars = "[{'position': 'a', 'value': 3.0}, {'position': 'b', 'value': 5.0}]"
-    assert done.stdout == f"bar {bars}\n"
+    assert done.stdout == shown
 
 
 def test_the_example_of_a_description_fits_its_schema() -> None:
@@ -102,6 +115,7 @@ def readme_code() -> list[str]:
         (0, r"SUCCEEDED\n3\n\n<div>.*</div>\n"),
         (1, r"1 started\n(\d+ stdout\n)+\d+ completed\n"),
         (2, r"'a,b'\n"),
+        (3, r"b'N\\n1\\n2\\n'\n"),
     ],
 )
 def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) -> None:
@@ -117,7 +131,7 @@ def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) ->
 
 def test_all_of_the_readme_code_is_run() -> None:
     """Each piece of Python in the README has its test."""
-    assert len(readme_code()) == 3
+    assert len(readme_code()) == 4
 
 
 def context_ids(server: ServerProcess) -> set[str]:

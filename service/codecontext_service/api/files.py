@@ -19,6 +19,7 @@ from codecontext_service.files.listing import list_page
 from codecontext_service.files.sessions import Session
 from codecontext_service.files.transfers import Download, Upload, UploadRequest
 from codecontext_service.files.workspace import FileInfo
+from codecontext_service.workers.file_names import show
 
 from . import paging
 from .conversion import timestamp_from_ns
@@ -116,7 +117,7 @@ class FileServicer(FileServiceServicer):
                     limit=limit,
                 )
             )
-        following = None if last is None else names.show(b"/".join(last))
+        following = None if last is None else show(b"/".join(last))
         return pb.ListFilesResponse(
             files=map(_info, files), next_page_token=paging.make_token(request, following)
         )

@@ -30,6 +30,7 @@ _COMMANDS = {
     "fork": "contexts:fork",
     "interrupt": "contexts:interrupt",
     "restart": "contexts:restart",
+    "cp": "copying:cp",
     "info": "info:info",
 }
 

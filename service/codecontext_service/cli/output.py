@@ -27,7 +27,7 @@ def write_json(value: object) -> None:
 
     Args:
         value: A value of the client, or a list or dictionary of some. Times become ISO 8601,
-            lengths of time seconds.
+            lengths of time seconds, bytes hexadecimal digits.
     """
     write(json.dumps(jsonable(value)))
 
@@ -40,7 +40,9 @@ def jsonable(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: jsonable(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.repr  # else it is no part of the value
         }
     if isinstance(value, Mapping):
         return {key: jsonable(item) for key, item in value.items()}
@@ -48,6 +50,8 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, timedelta):
         return value.total_seconds()
     return value

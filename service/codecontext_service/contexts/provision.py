@@ -51,6 +51,7 @@ def _environment(context: Context) -> dict[str, str]:
     base = clean_environment(context.options.runtime.config.interpreter)
     extra = {
         "HOME": str(context.sandbox.workspace),
+        "CODECONTEXT_WORKSPACE": str(context.sandbox.workspace),
         # A sandbox's own user has no name in the machine's list.
         "USER": "sandbox",
         "LOGNAME": "sandbox",

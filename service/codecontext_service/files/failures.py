@@ -18,8 +18,9 @@ from codecontext_service.domain.errors import (
     QuotaExceeded,
     ServiceError,
 )
+from codecontext_service.workers.file_names import show
 
-from .names import MAX_PATH_BYTES, show
+from .names import MAX_PATH_BYTES
 
 KINDS = {
     stat.S_IFREG: "regular",

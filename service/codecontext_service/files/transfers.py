@@ -15,10 +15,10 @@ from codecontext_service.domain.errors import (
     InvalidArgument,
     QuotaExceeded,
 )
+from codecontext_service.workers.file_names import show
 
 from .beneath import rename
 from .failures import kind_of, wrong_kind
-from .names import show
 from .workspace import FileInfo, Workspace, describe
 
 _COPY_BYTES = 1 << 20

@@ -8,9 +8,10 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from codecontext_service.workers.file_names import show
+
 from .beneath import open_beneath, remove_tree, rename
 from .failures import kind_of, translated, wrong_kind
-from .names import show
 
 _NEW_DIRECTORY = 0o755
 

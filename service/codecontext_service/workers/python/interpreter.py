@@ -45,7 +45,7 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
-from . import charts, forking, introspection
+from . import charts, forking, introspection, publishing
 from .printing import print_line
 from .shell import Shell
 from .streams import ERRORS, OutputStream, clean, clean_lines
@@ -74,6 +74,7 @@ class Interpreter:
         self._offspring = forking.Offspring()
         self._becomes_context = False
         self._shell: Shell = Shell.instance()
+        self._published = publishing.provide(self._shell)
         sys.path.insert(0, "")
         for name in preload:
             try:
@@ -205,6 +206,7 @@ class Interpreter:
     def _configure(self, message: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(message["env"])
+        self._published.workspace = message["env"].get("CODECONTEXT_WORKSPACE", message["cwd"])
         forking.lower_limits(message["rlimits"])
         try:
             os.chdir(message["cwd"])
