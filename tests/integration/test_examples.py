@@ -83,8 +83,10 @@ def test_an_example_runs(server: ServerProcess, name: str, shown: str) -> None:
         ),
         (
             "files.md",
-            "PublishedFile(path='sum.csv', size_bytes=7, mime_type='text/csv')\n"
-            "b',0\\nn,3\\n'\nin DIRECTORY 0\nin/numbers.csv REGULAR 6\nsum.csv REGULAR 7\n",
+            (
+                "PublishedFile(path='sum.csv', size_bytes=7, mime_type='text/csv')\n"
+                "b',0\\nn,3\\n'\nin DIRECTORY 0\nin/numbers.csv REGULAR 6\nsum.csv REGULAR 7\n"
+            ),
         ),
     ],
 )
