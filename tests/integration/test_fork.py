@@ -34,6 +34,7 @@ from codecontext import (
 from codecontext.resources import ResourceLimits
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1 import execution_pb2
+from codecontext_service.workers.landlock import abi
 
 MIB = 1 << 20
 
@@ -644,6 +645,34 @@ def test_a_checkpoint(own: CodeContextClient, parent: CodeContext) -> None:
         own.delete_code_context(trial)
     own.run_code("del x", context=parent)
     assert value(own, checkpoint, "x") == "[1, 2]"
+
+
+def test_a_copy_is_kept_from_its_relatives(
+    forking: ServerProcess, own: CodeContextClient, parent: CodeContext
+) -> None:
+    """In cells a copy can neither signal its parent or another copy, nor look into them; renames still work."""
+    if "none" in forking.flags or abi() < 6:
+        return
+    own.run_code("mine = os.getpid()", context=parent)
+    one, other = own.fork_code_context(parent, count=2)
+    pid = value(own, other, "os.getpid()")
+    for target in ("mine", pid):
+        signal = own.run_code(f"os.kill({target}, 0)", context=one)
+        assert signal.error is not None
+        assert signal.error.name == "PermissionError"
+        look = own.run_code(f"open(f'/proc/{{{target}}}/environ').read()", context=one)
+        assert look.error is not None
+        assert look.error.name == "PermissionError"
+    move = "open('a', 'w').close(); os.mkdir('b'); os.rename('a', 'b/a'); os.listdir('b')"
+    assert value(own, one, move) == "['a']"
+    run = (
+        "import subprocess; child = subprocess.Popen(['sleep', '1000']); child.kill(); child.wait()"
+    )
+    assert value(own, one, run) == "-9"
+    generation = parent
+    for _ in range(20):
+        generation = fork(own, generation)
+    assert value(own, generation, "x") == "[1, 2]"
 
 
 # From the client, and from the command line

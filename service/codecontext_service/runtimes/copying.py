@@ -93,6 +93,7 @@ class Copies:
         order: dict[str, object] = {
             "number": number,
             "allow_threads": allow_threads,
+            "apart": member.keeper.launcher.containment.tier != "none",
             "rlimits": rlimits(limits),
         }
         entries: list[int] = []

@@ -27,6 +27,16 @@ def of_interpreter(tier: str, uid: int, *, memory_group: bool) -> Confinement:
     )
 
 
+def of_copy() -> Ruleset:
+    """Returns what keeps a forked context from its parent's processes and from other copies.
+
+    It forbids nothing else: Landlock lets no process signal, trace or look into those outside of its own
+    domain, to which only what it starts belongs.
+    """
+    everything = Access.READ_WRITE | Access.DEVICE | Access.MAKE_CHAR | Access.MAKE_BLOCK
+    return Ruleset(paths=(PathRule("/", everything),), tcp=True)
+
+
 def of_keeper(tier: str, uid: int) -> Confinement:
     """Returns what confines the pid 1 of a cell: code in the cell may try to take it over.
 

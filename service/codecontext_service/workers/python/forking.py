@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from IPython.core import async_helpers
+
+from codecontext_service.workers import containment, landlock
 
 _ROOM = 8
 """How many descriptors below the limit on open files the channel is at least."""
@@ -150,6 +153,16 @@ def move_up(fd: int, lowest: int) -> int:
 def _identity(fd: int) -> tuple[int, int, int]:
     found = os.fstat(fd)
     return stat.S_IFMT(found.st_mode), found.st_dev, found.st_ino
+
+
+def keep_apart() -> None:
+    """Keeps this process, and all that it starts, from the processes that it has been forked from."""
+    try:
+        if landlock.abi():
+            landlock.restrict(containment.of_copy())
+    except OSError as error:
+        if error.errno != errno.E2BIG:  # a copy of a copy of …: the kernel keeps 16 domains apart
+            raise
 
 
 def lower_limits(limits: Mapping[str, int]) -> None:

@@ -181,6 +181,8 @@ class Interpreter:
             self._channel = self._shell.output.channel = Channel(end)
             self._stdout.send = self._channel.stream(STDOUT, _exit)
             self._stderr.send = self._channel.stream(STDERR, _exit)
+            if message["apart"]:
+                forking.keep_apart()
             forking.lower_limits(message["rlimits"])
             forking.renew_libraries()
             forking.reseed()
