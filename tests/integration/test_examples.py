@@ -106,6 +106,15 @@ def test_the_example_of_a_description_fits_its_schema() -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(example))
 
 
+def test_the_code_about_forks_runs(server: ServerProcess) -> None:
+    """The Python in the description of forks runs as it stands there."""
+    text = (ROOT / "docs" / "forking.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    command = [sys.executable, "-c", code.replace("127.0.0.1:50051", server.target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout == "2\n3\n3\n"
+
+
 def readme_code() -> list[str]:
     """Returns the README's pieces of Python."""
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -116,8 +125,9 @@ def readme_code() -> list[str]:
     [
         (0, r"SUCCEEDED\n3\n\n<div>.*</div>\n"),
         (1, r"1 started\n(\d+ stdout\n)+\d+ completed\n"),
-        (2, r"'a,b'\n"),
-        (3, r"b'N\\n1\\n2\\n'\n"),
+        (2, r"\[3, 0, 1\]\n\[3, 1\]\n"),
+        (3, r"'a,b'\n"),
+        (4, r"b'N\\n1\\n2\\n'\n"),
     ],
 )
 def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) -> None:
@@ -133,7 +143,7 @@ def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) ->
 
 def test_all_of_the_readme_code_is_run() -> None:
     """Each piece of Python in the README has its test."""
-    assert len(readme_code()) == 4
+    assert len(readme_code()) == 5
 
 
 def context_ids(server: ServerProcess) -> set[str]:

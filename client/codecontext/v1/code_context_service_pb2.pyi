@@ -881,7 +881,9 @@ class ForkCodeContextRequest(_message.Message):
 
     @_builtins.property
     def resource_limits(self) -> _resources_pb2.ResourceLimits:
-        """Limits of the copies; unset ones are the parent's."""
+        """Limits of the copies; unset ones are the parent's. `open_files` and `file_size_bytes` can't be more than
+        the parent's, and those of the sandbox can't be changed.
+        """
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:

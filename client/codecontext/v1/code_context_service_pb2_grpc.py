@@ -284,11 +284,16 @@ class CodeContextServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ForkCodeContext(self, request, context):
-        """Makes new contexts, each with a copy of all the state of an idle one. A fork copies the
-        interpreter, not files: the children live in their parent's sandbox and share its workspace.
+        """Makes new contexts, each with a copy of all the state of an idle one: all of them, or none. A fork
+        copies the interpreter, not files: the children live in their parent's sandbox and share its
+        workspace, and what it has open (the position in a file, a connection). Parent and children then
+        live on by themselves. Random number generators of the `random` module and of NumPy are seeded anew.
+        A run that comes meanwhile waits; so does a delete of the parent.
 
         FAILED_PRECONDITION: CONTEXT_EXECUTING (wait or interrupt), CONTEXT_FAILED, FORK_UNSUPPORTED,
         CONTEXT_HAS_THREADS (end them or set `allow_threads`). RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+        UNAVAILABLE (CONTEXT_UNREACHABLE): a child did not get ready in time; the parent is as before.
+        UNAVAILABLE (RUNTIME_UNAVAILABLE): a child could not be made; retry.
         UNIMPLEMENTED on a server that does not offer it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

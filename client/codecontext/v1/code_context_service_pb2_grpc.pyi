@@ -139,11 +139,16 @@ class CodeContextServiceStub:
     retry.
     """
     ForkCodeContext: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.ForkCodeContextRequest, _code_context_service_pb2.ForkCodeContextResponse]
-    """Makes new contexts, each with a copy of all the state of an idle one. A fork copies the
-    interpreter, not files: the children live in their parent's sandbox and share its workspace.
+    """Makes new contexts, each with a copy of all the state of an idle one: all of them, or none. A fork
+    copies the interpreter, not files: the children live in their parent's sandbox and share its
+    workspace, and what it has open (the position in a file, a connection). Parent and children then
+    live on by themselves. Random number generators of the `random` module and of NumPy are seeded anew.
+    A run that comes meanwhile waits; so does a delete of the parent.
 
     FAILED_PRECONDITION: CONTEXT_EXECUTING (wait or interrupt), CONTEXT_FAILED, FORK_UNSUPPORTED,
     CONTEXT_HAS_THREADS (end them or set `allow_threads`). RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+    UNAVAILABLE (CONTEXT_UNREACHABLE): a child did not get ready in time; the parent is as before.
+    UNAVAILABLE (RUNTIME_UNAVAILABLE): a child could not be made; retry.
     UNIMPLEMENTED on a server that does not offer it.
     """
     DeleteCodeContext: _grpc.UnaryUnaryMultiCallable[_code_context_service_pb2.DeleteCodeContextRequest, _code_context_service_pb2.DeleteCodeContextResponse]
@@ -292,11 +297,16 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     retry.
     """
     ForkCodeContext: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.ForkCodeContextRequest, _code_context_service_pb2.ForkCodeContextResponse]  # type: ignore[assignment]
-    """Makes new contexts, each with a copy of all the state of an idle one. A fork copies the
-    interpreter, not files: the children live in their parent's sandbox and share its workspace.
+    """Makes new contexts, each with a copy of all the state of an idle one: all of them, or none. A fork
+    copies the interpreter, not files: the children live in their parent's sandbox and share its
+    workspace, and what it has open (the position in a file, a connection). Parent and children then
+    live on by themselves. Random number generators of the `random` module and of NumPy are seeded anew.
+    A run that comes meanwhile waits; so does a delete of the parent.
 
     FAILED_PRECONDITION: CONTEXT_EXECUTING (wait or interrupt), CONTEXT_FAILED, FORK_UNSUPPORTED,
     CONTEXT_HAS_THREADS (end them or set `allow_threads`). RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+    UNAVAILABLE (CONTEXT_UNREACHABLE): a child did not get ready in time; the parent is as before.
+    UNAVAILABLE (RUNTIME_UNAVAILABLE): a child could not be made; retry.
     UNIMPLEMENTED on a server that does not offer it.
     """
     DeleteCodeContext: _aio.UnaryUnaryMultiCallable[_code_context_service_pb2.DeleteCodeContextRequest, _code_context_service_pb2.DeleteCodeContextResponse]  # type: ignore[assignment]
@@ -497,11 +507,16 @@ class CodeContextServiceServicer:
         request: _code_context_service_pb2.ForkCodeContextRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_code_context_service_pb2.ForkCodeContextResponse, _abc.Awaitable[_code_context_service_pb2.ForkCodeContextResponse]]:
-        """Makes new contexts, each with a copy of all the state of an idle one. A fork copies the
-        interpreter, not files: the children live in their parent's sandbox and share its workspace.
+        """Makes new contexts, each with a copy of all the state of an idle one: all of them, or none. A fork
+        copies the interpreter, not files: the children live in their parent's sandbox and share its
+        workspace, and what it has open (the position in a file, a connection). Parent and children then
+        live on by themselves. Random number generators of the `random` module and of NumPy are seeded anew.
+        A run that comes meanwhile waits; so does a delete of the parent.
 
         FAILED_PRECONDITION: CONTEXT_EXECUTING (wait or interrupt), CONTEXT_FAILED, FORK_UNSUPPORTED,
         CONTEXT_HAS_THREADS (end them or set `allow_threads`). RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+        UNAVAILABLE (CONTEXT_UNREACHABLE): a child did not get ready in time; the parent is as before.
+        UNAVAILABLE (RUNTIME_UNAVAILABLE): a child could not be made; retry.
         UNIMPLEMENTED on a server that does not offer it.
         """
 
