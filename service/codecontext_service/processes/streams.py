@@ -8,8 +8,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .peer import Peer
-
 
 @dataclass(frozen=True)
 class Streams:
@@ -18,11 +16,16 @@ class Streams:
     channel: socket.socket
     stdout: int
     stderr: int
+    framed: bool = False
+    """Whether the channel is a stream, where each packet comes behind its length."""
 
 
 @contextlib.contextmanager
-def streams() -> Iterator[tuple[Streams, list[int]]]:
+def streams(*, framed: bool = False) -> Iterator[tuple[Streams, list[int]]]:
     """Makes them for an interpreter that is forked meanwhile; ours are closed if that fails.
+
+    Args:
+        framed: Whether the channel is to be a stream, for an interpreter that knows no packets.
 
     Yields:
         The server's ends, and those of the interpreter: of the channel, of standard output and error.
@@ -31,7 +34,8 @@ def streams() -> Iterator[tuple[Streams, list[int]]]:
         OSError: There are too many descriptors.
     """
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-        channel, their_channel = Peer.pair()
+        kind = socket.SOCK_STREAM if framed else socket.SOCK_SEQPACKET
+        channel, their_channel = socket.socketpair(socket.AF_UNIX, kind)
         ours.callback(channel.close)
         theirs.callback(their_channel.close)
         channel.setblocking(False)
@@ -43,7 +47,7 @@ def streams() -> Iterator[tuple[Streams, list[int]]]:
             pipes.append((reading, writing))
         (stdout, their_stdout), (stderr, their_stderr) = pipes
         yield (
-            Streams(channel, stdout, stderr),
+            Streams(channel, stdout, stderr, framed),
             [their_channel.fileno(), their_stdout, their_stderr],
         )
         ours.pop_all()

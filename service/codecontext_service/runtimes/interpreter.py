@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import fcntl
-import os
-import socket
-import termios
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from codecontext_service.domain.events import Event, Stream
 from codecontext_service.domain.limits import Limits
-from codecontext_service.domain.questions import AnswerT, Inspection, Question
+from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.processes.keeper import CellKeeper
 from codecontext_service.processes.members import Member, Usage
 from codecontext_service.processes.peer import OrderError
@@ -30,25 +23,19 @@ from .base import (
     Finished,
     InterpreterError,
     Listener,
-    UnansweredError,
     WorkingDirectoryError,
 )
 from .copying import Copies, rlimits
-from .decoding import decode_answer, decode_event, decode_finished
+from .decoding import decode_event, decode_finished
+from .output import Pipes, TextBuffer
+from .questions import Questions
+from .transport import PacketTransport, StreamTransport, Transport
 
 _BATCH = 64
 """How many packets are read before others get their turn."""
 
-_PIPE_CHUNK = 64 * 1024
 _TEXT = (channel.STDOUT + channel.WHOLE, channel.STDERR + channel.WHOLE)
-_MAX_TEXT = channel.MAX_CONTENT + 2
 _MAX_MESSAGE = 256 << 20
-_TEXT_WAIT_S = 0.005
-"""How long text waits for more of it, after text that has just become an event. The first never waits."""
-
-_ANSWER_GRACE_S = 2.0
-"""How long an answer may take beyond the time that the interpreter was given for it."""
-
 _STATUS_WAIT_S = 1.0
 """How long the end of the channel may be ahead of the news that the interpreter has ended."""
 
@@ -78,26 +65,23 @@ class ChannelInterpreter:
         self._process = forked.process
         self.member = forked.member
         """What it is of its keeper."""
-        self._channel = forked.streams.channel
-        self._pipes = {forked.streams.stdout: False, forked.streams.stderr: True}
+        ours = forked.streams
+        self._channel: Transport = (StreamTransport if ours.framed else PacketTransport)(
+            ours.channel
+        )
+        self._pipes = Pipes(ours.stdout, ours.stderr, self._on_pipe)
+        self._text = TextBuffer(self._on_text)
         self._assembler = Assembler(_MAX_MESSAGE)
-        self._outbox: deque[bytes] = deque()
         self._paused = False
         self._channel_open = True
         self._ended = False
-        self._text: list[bytes] = []
-        self._text_size = 0
-        self._text_is_stderr = False
         self._group = 0
-        self._text_time = 0.0
-        self._text_timer: asyncio.TimerHandle | None = None
         self._begun = False
         self._interrupt_wanted = False
         self._failure: str | None = None
         self._killed = False
         self._configured: asyncio.Future[dict[str, str]] | None = None
-        self._answers: dict[int, tuple[type, asyncio.Future[Any]]] = {}
-        self._questions = 0
+        self._questions = Questions(self._send_question)
         self._copies = Copies(self._send_fork)
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done once it waits for orders; failed if it ended before."""
@@ -107,8 +91,6 @@ class ChannelInterpreter:
         self.vacated: asyncio.Future[None] = self._loop.create_future()
         """Done once its end was told, and every process of it is gone; a cell may be left."""
         self._ending: asyncio.Task[None] | None = None
-        for fd in self._pipes:
-            os.set_blocking(fd, False)
         self.resume(force=True)
         self.member.on_interrupted = self._on_interrupted
         self._process.ended.add_done_callback(self._on_process_ended)
@@ -164,7 +146,7 @@ class ChannelInterpreter:
     ) -> None:
         """Begins a run."""
         self._begun = self._interrupt_wanted = False
-        self._text_time = 0.0  # its first text comes at once
+        self._text.hurry()
         self.member.note_run()
         message = {
             "code": code,
@@ -192,24 +174,12 @@ class ChannelInterpreter:
             TimeoutError: The interpreter does not answer at all.
             InterpreterError: It has ended.
         """
-        self._questions += 1
-        number = self._questions
-        answer: asyncio.Future[AnswerT] = self._loop.create_future()
-        self._answers[number] = (question.answer_type, answer)
-        message: dict[str, object] = {
-            "number": number,
-            "inspect": isinstance(question, Inspection),
-            "timeout": timeout_s,
-            **asdict(question),
-        }
-        try:
-            self._send(channel.ASK, message)
-            if self._ended:
-                raise InterpreterError("the interpreter has ended")
-            async with asyncio.timeout(timeout_s + _ANSWER_GRACE_S):
-                return await answer
-        finally:
-            del self._answers[number]
+        return await self._questions.ask(question, timeout_s)
+
+    def _send_question(self, message: dict[str, object]) -> None:
+        self._send(channel.ASK, message)
+        if self._ended:
+            raise InterpreterError("the interpreter has ended")
 
     async def copy(
         self, member: Member, limits: Limits, *, allow_threads: bool
@@ -245,10 +215,10 @@ class ChannelInterpreter:
         return copy, lost
 
     def _send_fork(self, order: dict[str, object], descriptors: Sequence[int]) -> None:
-        if self._outbox or self._ended:
+        if self._channel.waiting or self._ended:
             raise BrokenPipeError("it does not read")
         self._send(channel.FORK, order)
-        socket.send_fds(self._channel, [b"."], descriptors)
+        self._channel.send_descriptors(descriptors)
 
     def interrupt(self) -> None:
         """Asks the run to stop."""
@@ -269,8 +239,8 @@ class ChannelInterpreter:
             self._paused = False
             if self._channel_open:
                 self._loop.add_reader(self._channel, self._on_channel)
-            for fd in self._pipes:
-                self._loop.add_reader(fd, self._on_pipe, fd)
+                self._read_on()
+            self._pipes.start()
 
     @property
     def cell(self) -> CellKeeper | None:
@@ -312,78 +282,65 @@ class ChannelInterpreter:
         if self._ending is not None:
             self._ending.cancel()
         self._stop_reading()
-        if self._text_timer is not None:
-            self._text_timer.cancel()
-        self._loop.remove_writer(self._channel)
+        self._text.close()
         self._channel.close()
-        for fd in self._pipes:
-            os.close(fd)
-        self._pipes = {}
+        self._pipes.close()
         self._process.close()
         self.member.close()
 
-    # Writing
+    # What goes and comes
 
     def _send(self, kind: bytes, message: dict[str, object]) -> None:
-        waiting = bool(self._outbox)
-        self._outbox.extend(channel.packets(kind, channel.to_json(message)))
-        if not waiting:
-            self._write()
+        self._channel.send(channel.packets(kind, channel.to_json(message)))
 
-    def _write(self) -> None:
-        try:
-            while self._outbox:
-                self._channel.send(self._outbox[0])
-                self._outbox.popleft()
-        except BlockingIOError:
-            self._loop.add_writer(self._channel, self._write)
-            return
-        except OSError:  # it has ended, which is told elsewhere
-            self._outbox.clear()
-        self._loop.remove_writer(self._channel)
-
-    # Reading
+    @property
+    def _reading(self) -> bool:
+        return not self._paused and not self._ended
 
     def _stop_reading(self) -> None:
         self._loop.remove_reader(self._channel)
-        for fd in self._pipes:
-            self._loop.remove_reader(fd)
+        self._pipes.stop()
 
     def _on_channel(self) -> None:
+        if not self._reading:
+            return
         try:
             for _ in range(_BATCH):
-                packet = self._channel.recv(channel.MAX_CONTENT + 3)
+                packet = self._channel.receive()
                 if not packet:
                     self._on_channel_closed()
                     break
                 self._take(packet)
                 if self._paused or self._ended:
                     break
+            else:
+                self._read_on()
         except BlockingIOError:
             pass
         except ProtocolError as error:
             self._fail(f"the interpreter's control channel was corrupted: {error}")
         except OSError:
             self._on_channel_closed()
-        if self._text and self._text_timer is None:
-            due = self._text_time + _TEXT_WAIT_S
-            if self._loop.time() >= due:
-                self._flush_text()
-            else:  # an event for each line would cost far more than the line
-                self._text_timer = self._loop.call_at(due, self._flush_text)
+        self._text.settle()
+
+    def _read_on(self) -> None:
+        if self._channel.holds_packet:  # the event loop sees the socket alone
+            self._loop.call_soon(self._on_channel)
 
     def _take(self, packet: bytes) -> None:
-        if packet.startswith(_TEXT) and len(packet) <= _MAX_TEXT:  # by far the most frequent ones
-            self._add_text(packet.startswith(channel.STDERR), packet[2:])
+        if (
+            packet.startswith(_TEXT) and len(packet) <= channel.MAX_PACKET
+        ):  # by far the most frequent ones
+            self._text.add(packet.startswith(channel.STDERR), packet[2:])
             return
         message = self._assembler.add(packet)
         if message is None:
             return
         kind, content = message
         if kind in (channel.STDOUT, channel.STDERR):
-            self._add_text(kind == channel.STDERR, content)
+            self._text.add(kind == channel.STDERR, content)
             return
-        self._flush_text()
+        self._text.flush()
         if kind == channel.BEGUN:
             self._begun = True
             if self._interrupt_wanted:
@@ -391,7 +348,7 @@ class ChannelInterpreter:
         elif kind == channel.FINISHED:
             finished = decode_finished(content)
             self._begun = self._interrupt_wanted = False
-            self._drain_pipes()
+            self._pipes.drain()
             self.listener.on_finished(finished)
         elif kind == channel.READY:
             if not self.ready.done():  # what comes later might be the code's own
@@ -400,7 +357,7 @@ class ChannelInterpreter:
         elif kind == channel.CONFIGURED:
             self._on_configured(content)
         elif kind == channel.ANSWER:
-            self._on_answer(content)
+            self._questions.take(content)
         elif kind in Copies.KINDS:
             self._copies.take(kind, content)
         else:
@@ -411,58 +368,12 @@ class ChannelInterpreter:
         if self._configured is not None and not self._configured.done():
             self._configured.set_result(channel.from_json(content))
 
-    def _on_answer(self, content: bytes) -> None:
-        number, answer = decode_answer(content)
-        answer_type, waiting = self._answers.get(number, (object, None))
-        if waiting is None or waiting.done():
-            return  # nobody waits for it any more
-        if isinstance(answer, UnansweredError):
-            waiting.set_exception(answer)
-        elif isinstance(answer, answer_type):
-            waiting.set_result(answer)
-        else:
-            raise ProtocolError("an answer to another question")
+    def _on_text(self, stderr: bool, data: bytes) -> None:
+        self.listener.on_event(Stream(stderr, data))
 
-    def _add_text(self, stderr: bool, content: bytes) -> None:
-        if stderr != self._text_is_stderr or self._text_size + len(content) > _PIPE_CHUNK:
-            self._flush_text()
-            self._text_is_stderr = stderr
-        self._text.append(content)
-        self._text_size += len(content)
-
-    def _flush_text(self) -> None:
-        if self._text_timer is not None:
-            self._text_timer.cancel()
-            self._text_timer = None
-        if self._text:
-            self._text_time = self._loop.time()
-            data = self._text[0] if len(self._text) == 1 else b"".join(self._text)
-            self._text, self._text_size = [], 0
-            self.listener.on_event(Stream(self._text_is_stderr, data))
-
-    def _on_pipe(self, fd: int) -> None:
-        try:
-            data = os.read(fd, _PIPE_CHUNK)
-        except BlockingIOError:
-            return
-        if data:
-            self._flush_text()
-            self.listener.on_event(Stream(self._pipes[fd], data))
-        else:  # every process has closed it
-            self._loop.remove_reader(fd)
-            self._pipes.pop(fd)
-            os.close(fd)
-
-    def _drain_pipes(self) -> None:
-        """Reads what is in the pipes at this moment, and no more: somebody may write for ever."""
-        for fd, stderr in self._pipes.items():
-            waiting = array.array("i", [0])
-            fcntl.ioctl(fd, termios.FIONREAD, waiting)
-            left = waiting[0]
-            while left > 0:
-                data = os.read(fd, min(left, _PIPE_CHUNK))
-                left -= len(data)
-                self.listener.on_event(Stream(stderr, data))
+    def _on_pipe(self, stderr: bool, data: bytes) -> None:
+        self._text.flush()
+        self._on_text(stderr, data)
 
     # The end
 
@@ -501,15 +412,15 @@ class ChannelInterpreter:
         self._paused = False
         if self._failure is None:  # else what came after the breach is worth nothing
             with contextlib.suppress(OSError, ProtocolError):
-                while packet := self._channel.recv(channel.MAX_CONTENT + 3):
+                while packet := self._channel.receive():
                     self._take(packet)
-        self._flush_text()
-        self._drain_pipes()
+        self._text.flush()
+        self._pipes.drain()
         self._ended = True
         self._stop_reading()
         error = InterpreterError(self._failure or str(ended.result()))
-        answers = (answer for _, answer in self._answers.values())
-        for future in (self.ready, self._configured, *answers, *self._copies.waiting):
+        waiting = (*self._questions.waiting, *self._copies.waiting)
+        for future in (self.ready, self._configured, *waiting):
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # nobody may be waiting for it

@@ -2,15 +2,44 @@
 
 A channel is one end of a pair of SOCK_SEQPACKET sockets. The kernel keeps each packet whole, so an
 exception, a signal or another thread in the middle of a send can't tear one: either it went or it did
-not. A packet is a type (one byte), a flag (one byte) and content of at most `MAX_CONTENT` bytes. A
-message that is larger goes as several packets, whose contents begin with the same number (four
-bytes), so that messages of several threads may mix.
+not. For interpreters that can't open such sockets, as Node, it is a SOCK_STREAM socket, where each packet
+comes behind its length: four bytes, little-endian. Which of the two it is, is settled where the interpreter
+is started.
 
-From the server: `CONFIGURE`, `EXECUTE`, `INPUT_REPLY`, `ASK`, `FORK`, all JSON; after `FORK` a packet
-with descriptors, see `Channel.receive_descriptors`.
-From the interpreter: `READY`, `CONFIGURED`, `FINISHED`, `ERROR`, `INPUT_REQUEST`, `CLEAR`, `ANSWER`,
-`FORKED`, `EXITED`, all JSON; `BEGUN`, empty, when an interrupt would find
-the run; `STDOUT` and `STDERR`, raw bytes; `DISPLAY`, a `pack_display` record.
+A packet is a type (one byte), a flag (one byte) and content of at most `MAX_CONTENT` bytes. With the flag
+`WHOLE` the content is a message. A message that is larger goes as several packets, whose contents begin
+with the same number (four bytes), so that messages of several threads may mix: `MORE` for each but the last,
+`END` for that one, or `ABANDONED` if the message is to be dropped. Anything else is a breach of the protocol,
+which ends the context.
+
+From the server, all JSON, with these fields:
+- `CONFIGURE`, before the first run: `cwd`, `env` (all of the environment), `rlimits` (`open_files`,
+  `file_size`, `processes`; 0 leaves one as it is). Answered by `CONFIGURED`.
+- `EXECUTE`: `code`, `env` (for this run alone), `execution_count`, `allow_input`. Answered by `BEGUN`,
+  by what the run makes, and by one `FINISHED`.
+- `INPUT_REPLY`: `number` of the request, `text`, `end_of_file`.
+- `ASK`, between runs: `number`, `inspect`, `timeout` and the question. Answered by `ANSWER`.
+- `FORK`, between runs; after it a packet with descriptors, see `Channel.receive_descriptors`. Answered by
+  `FORKED`.
+
+From the interpreter, JSON but where another content is named:
+- `READY`, first and once: `pid`, of the process group that an interrupt sends SIGINT to, as the
+  interpreter sees it.
+- `CONFIGURED`: nothing, or `cwd_error`, why it can't work there.
+- `BEGUN`, empty: from here on an interrupt finds the run.
+- `STDOUT`, `STDERR`, raw bytes. What is written to descriptors 1 and 2 comes by pipes of their own, which the
+  server reads to the end before the run does.
+- `DISPLAY`, a `pack_display` record: `kind` (`result`, `display`, `update`), `metadata`, `display_id`,
+  `omitted` (bytes that were left out).
+- `CLEAR`: `wait`.
+- `ERROR`: `name`, `value`, `traceback` (lines), `line_number` (0: none).
+- `INPUT_REQUEST`: `number`, `prompt`, `password`.
+- `FINISHED`: `raised`, `interrupted`, `cpu` (seconds), `peak` (bytes of memory).
+- `ANSWER`: `number`, and `failure`, or `data` (texts by MIME type), or `matches`, `cursor_start` and
+  `cursor_end`.
+- `FORKED`, and `EXITED` of a process that was forked so.
+
+An interpreter ends when its channel is closed. How it ended is told by its exit status, and by nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +55,12 @@ from typing import Any
 
 MAX_CONTENT = 64 * 1024
 """The most content that a packet may have, in bytes. A larger packet is a breach of the protocol."""
+
+MIN_PACKET, MAX_PACKET = 2, MAX_CONTENT + 2
+"""The least and the most bytes of a packet."""
+
+FRAME_HEADER = struct.Struct("<I")
+"""What comes before each packet on a SOCK_STREAM socket: its length."""
 
 MAX_JSON = 8 << 20
 """The most bytes that a JSON message may have."""
