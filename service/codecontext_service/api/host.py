@@ -12,7 +12,6 @@ from codecontext_service.config import Config
 from codecontext_service.domain.limits import Limits
 from codecontext_service.domain.network import Network
 from codecontext_service.processes.containment import Containment
-from codecontext_service.runtimes.base import ForkingRuntime
 from codecontext_service.runtimes.registry import ALIASES, Runtimes
 from codecontext_service.sandboxes.sandbox import Sandbox
 from codecontext_service.workers.tiers import NO_NETWORK
@@ -62,13 +61,7 @@ class HostInfo:
                 preload=runtime.config.preload,
                 pool_size=runtime.config.pool_size,
                 pool_ready=runtime.ready_count,
-                capabilities=[
-                    "interrupt",
-                    "input",
-                    "complete",
-                    "inspect",
-                    *(["fork"] if isinstance(runtime, ForkingRuntime) else []),
-                ],
+                capabilities=runtime.capabilities,
                 failure=runtime.failure,
             )
             for runtime in runtimes

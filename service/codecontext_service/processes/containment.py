@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Containment:
 
     missing: tuple[str, ...] = ()
     """What does not hold."""
+
+    @property
+    def of_interpreters(self) -> dict[str, Any]:
+        """What those who fork interpreters must know, see `workers.containment.Tier`."""
+        return {"name": self.tier, "memory_group": self.memory_group}
 
     @property
     def unkept_limits(self) -> tuple[str, ...]:

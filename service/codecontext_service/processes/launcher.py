@@ -43,6 +43,7 @@ class Launcher:
         self._jail = state_dir / "jail"
         self._log = state_dir / "launcher.log"
         self._exits: dict[int, OnExit] = {}
+        self._reviving = asyncio.Lock()
 
     async def start(self) -> None:
         """Starts the process and waits until it is ready.
@@ -57,6 +58,7 @@ class Launcher:
             "cells": self.containment.cells,
             "jail": {"folder": str(self._jail), "shown": self.containment.shown},
             "server_pid": os.getpid(),
+            "tier": self.containment.of_interpreters,
         }
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -75,6 +77,16 @@ class Launcher:
         self._peer = Peer(ours, self._on_message, self._on_closed)
         cells = (await self._ready)["cells"]
         self.containment = replace(self.containment, cells=cells)
+
+    async def revive(self) -> None:
+        """Starts it again if it was lost.
+
+        Raises:
+            LauncherLost: It could not start.
+        """
+        async with self._reviving:
+            if self.lost.done():
+                await self.start()
 
     async def spawn(self, argv: list[str], env: dict[str, str], end: int, log: int) -> int:
         """Starts a process.
@@ -115,6 +127,24 @@ class Launcher:
         """
         siblings = [] if sibling is None else [sibling]
         answer, (pidfd,) = await self._order("cell", {"spec": asdict(spec)}, [end, *siblings])
+        return answer["pid"], pidfd
+
+    async def exec(self, order: dict[str, Any], descriptors: Sequence[int]) -> tuple[int, int]:
+        """Starts an interpreter that is a program of its own, or without cells a keeper of one.
+
+        Args:
+            order: What and where, see `workers.placing`.
+            descriptors: What it gets.
+
+        Returns:
+            Its pid as the launcher sees it, and a pidfd of it.
+
+        Raises:
+            LauncherLost: The launcher ended.
+            OSError: The launcher does not read.
+            OrderError: The kernel refused.
+        """
+        answer, (pidfd,) = await self._order("exec", order, descriptors)
         return answer["pid"], pidfd
 
     def watch(self, pid: int, on_exit: OnExit) -> None:

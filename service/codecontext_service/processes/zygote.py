@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import socket
 from pathlib import Path
 from typing import Any
 
-from codecontext_service.workers.descriptors import close_all
 from codecontext_service.workers.jail import CACHES
 
 from .bootstrap import clean_environment, command
-from .keeper import CellKeeper, SubreaperKeeper
+from .forking import Forker
+from .keeper import SubreaperKeeper
 from .launcher import Launcher, OnExit
-from .members import Member
-from .peer import OrderError, Peer
-from .process import Process
-from .streams import Streams, streams
+from .peer import Peer
 
 
 class ZygoteLost(Exception):
     """The zygote ended, or could not start; the text says why."""
 
 
-@dataclass
-class Forked:
-    """An interpreter that was forked for a context, with the server's ends of what leads to it."""
-
-    process: Process
-    member: Member
-    streams: Streams
-
-
-class Zygote:
+class Zygote(Forker):
     """A process that has a Python runtime loaded, and forks contexts from itself."""
 
     def __init__(
@@ -46,7 +34,7 @@ class Zygote:
             preload: Modules to load.
             state_dir: Where its log and the files of what it loads go.
         """
-        self._launcher = launcher
+        super().__init__(launcher)
         self._interpreter = interpreter
         self._preload = preload
         self._state_dir = state_dir
@@ -72,8 +60,7 @@ class Zygote:
             "fd": 3,
             "preload": self._preload,
             "cells": self._launcher.containment.cells,
-            "tier": self._launcher.containment.tier,
-            "memory_group": self._launcher.containment.memory_group,
+            "tier": self._launcher.containment.of_interpreters,
         }
         full = self._launcher.containment.cells == "full"
         caches = Path(CACHES) / self._state_dir.name if full else self._state_dir
@@ -105,65 +92,8 @@ class Zygote:
             raise ZygoteLost(f"{error} {log_end}".strip()) from None
         self.version, self.missing = ready["ready"], ready["missing"]
 
-    async def fork(self, cell: Member | None) -> Forked:
-        """Forks an interpreter.
-
-        Args:
-            cell: Where to; None has the zygote fork a keeper too. Stays the caller's if this fails.
-
-        Raises:
-            ZygoteLost: The zygote ended, or does not read.
-            OrderError: The kernel refused, or the cell has ended.
-            KeeperLost: Without a cell: the keeper ended at once.
-        """
-        with streams() as (ours, theirs):
-            if cell is not None:
-                return Forked(await self._fork_into(cell, theirs), cell, ours)
-            process, keeper = await self._fork_with_keeper(theirs)
-            return Forked(process, keeper.first, ours)
-
-    async def _fork_into(self, cell: Member, streams: list[int]) -> Process:
-        keeper = cell.keeper
-        if not isinstance(keeper, CellKeeper):
-            raise OrderError("it is no cell")
-        where = {"joins": keeper.joins, "uid": keeper.spec.uid}
-        try:
-            entries = [] if cell.group is None else cell.group.open_entries()
-        except OSError as error:  # it goes with its cell
-            raise OrderError(f"the cell has no control group any more: {error}") from error
-        try:
-            pid, pidfd = await self._order([*streams, keeper.pidfd, *entries], where)
-        finally:
-            close_all(entries)
-        process = Process(pid, pidfd)
-        self._children[pid] = process.on_report
-        self._launcher.watch(pid, process.on_report)  # its parent once the zygote has ended
-        process.ended.add_done_callback(lambda ended: self._forget(pid, process.on_report))
-        return process
-
-    async def _fork_with_keeper(self, streams: list[int]) -> tuple[Process, SubreaperKeeper]:
-        end, theirs = Peer.pair()
-        try:
-            with theirs:
-                pid, pidfd = await self._order([*streams, theirs.fileno()])
-        except BaseException:
-            end.close()
-            raise
-        keeper = SubreaperKeeper(self._launcher, pid, pidfd, end)
-        self._children[pid] = keeper.on_reaped
-        self._keepers.add(keeper)
-        keeper.gone.add_done_callback(lambda gone: self._keepers.discard(keeper))
-        keeper.gone.add_done_callback(lambda gone: self._forget(pid, keeper.on_reaped))
-        try:
-            return await asyncio.shield(keeper.interpreter), keeper
-        except BaseException:
-            keeper.kill()
-            keeper.gone.add_done_callback(lambda gone: keeper.close())
-            raise
-
-    async def _order(
-        self, descriptors: list[int], where: dict[str, int] | None = None
-    ) -> tuple[int, int]:
+    async def order(self, descriptors: list[int], where: dict[str, Any]) -> tuple[int, int]:
+        """Has it fork; see `Forker`."""
         if self.lost.done():
             raise ZygoteLost("it has ended")
         try:
@@ -172,10 +102,23 @@ class Zygote:
             raise ZygoteLost(f"it does not take orders: {error}") from error
         return answer["pid"], pidfd
 
-    def _forget(self, pid: int, on_report: OnExit) -> None:
+    def watch(self, pid: int, on_report: OnExit) -> None:
+        """Has a function called with what is reported of a child; see `Forker`."""
+        self._children[pid] = on_report
+        super().watch(pid, on_report)  # the launcher is its parent once the zygote has ended
+
+    def forget(self, pid: int, on_report: OnExit) -> None:
+        """Forgets about a child; see `Forker`."""
         if self._children.get(pid) == on_report:
             del self._children[pid]
-        self._launcher.unwatch(pid, on_report)
+        super().forget(pid, on_report)
+
+    def keeper(self, pid: int, pidfd: int, end: socket.socket) -> SubreaperKeeper:
+        """Takes over what leads to a keeper that was forked; see `Forker`."""
+        keeper = super().keeper(pid, pidfd, end)
+        self._keepers.add(keeper)
+        keeper.gone.add_done_callback(lambda gone: self._keepers.discard(keeper))
+        return keeper
 
     def stop(self) -> None:
         """Has the zygote end; the contexts that it forked live on."""

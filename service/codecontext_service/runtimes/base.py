@@ -189,6 +189,8 @@ class Runtime(Protocol):
     """The version of its interpreter; empty while it is not known."""
     failure: str
     """Why no interpreter can be started now; empty if one can."""
+    capabilities: tuple[str, ...]
+    """What its interpreters can do, by the names of the API; see `RuntimeInfo.capabilities`."""
 
     @property
     def ready_count(self) -> int:

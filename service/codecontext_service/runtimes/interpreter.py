@@ -10,12 +10,12 @@ from dataclasses import replace
 from codecontext_service.domain.events import Event, Stream
 from codecontext_service.domain.limits import Limits
 from codecontext_service.domain.questions import AnswerT, Question
+from codecontext_service.processes.forking import Forked
 from codecontext_service.processes.keeper import CellKeeper
 from codecontext_service.processes.members import Member, Usage
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.process import ProcessExit
 from codecontext_service.processes.streams import streams
-from codecontext_service.processes.zygote import Forked
 from codecontext_service.workers import channel
 from codecontext_service.workers.channel import Assembler, ProtocolError
 
@@ -36,15 +36,22 @@ _BATCH = 64
 
 _TEXT = (channel.STDOUT + channel.WHOLE, channel.STDERR + channel.WHOLE)
 _MAX_MESSAGE = 256 << 20
+_MAX_COMPLAINT = 2000
+"""The most bytes that are kept of what an interpreter writes that can't start."""
+
 _STATUS_WAIT_S = 1.0
 """How long the end of the channel may be ahead of the news that the interpreter has ended."""
 
 
 class _NoListener:
-    """Hears of an interpreter that no context has yet."""
+    """Hears of an interpreter that no context has yet, and remembers what it complains of."""
+
+    def __init__(self) -> None:
+        self.complaint = b""
 
     def on_event(self, event: Event) -> None:
-        pass
+        if isinstance(event, Stream) and event.stderr:
+            self.complaint = (self.complaint + event.data)[-_MAX_COMPLAINT:]
 
     def on_finished(self, finished: Finished) -> None:
         pass
@@ -418,7 +425,10 @@ class ChannelInterpreter:
         self._pipes.drain()
         self._ended = True
         self._stop_reading()
-        error = InterpreterError(self._failure or str(ended.result()))
+        why = self._failure or str(ended.result())
+        if isinstance(self.listener, _NoListener) and self.listener.complaint:
+            why = f"{why}: {self.listener.complaint.decode(errors='replace').strip()}"
+        error = InterpreterError(why)
         waiting = (*self._questions.waiting, *self._copies.waiting)
         for future in (self.ready, self._configured, *waiting):
             if future is not None and not future.done():

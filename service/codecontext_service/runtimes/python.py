@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.limits import Limits
-from codecontext_service.processes.cells import CellError, Cells, Home, discard
+from codecontext_service.processes.cells import CellError, Cells, Home
+from codecontext_service.processes.forking import Forked
 from codecontext_service.processes.keeper import KeeperLost
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
-from codecontext_service.processes.zygote import Forked, Zygote, ZygoteLost
+from codecontext_service.processes.zygote import Zygote, ZygoteLost
 
 from .base import Copy, Interpreter, InterpreterError
 from .interpreter import ChannelInterpreter
+from .pooled import PooledRuntime
 
 logger = logging.getLogger(__name__)
-
-_REFILL_DELAY_S = 0.02
-"""How long a refill waits, so that it takes no processor from the create that caused it."""
 
 _RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 
-class PythonRuntime:
+class PythonRuntime(PooledRuntime):
     """A Python interpreter with its environment, loaded once and forked for each context."""
+
+    capabilities: tuple[str, ...] = ("interrupt", "input", "complete", "inspect", "fork")
 
     def __init__(
         self, config: RuntimeConfig, launcher: Launcher, cells: Cells, state_dir: Path
@@ -41,22 +41,11 @@ class PythonRuntime:
             cells: Where its interpreters live, if the machine allows cells.
             state_dir: A directory of its own.
         """
-        self.config = config
-        self.version = ""
-        self.failure = "it has not been started"
+        super().__init__(config, cells)
         self._launcher = launcher
-        self._cells = cells
         self._state_dir = state_dir
         self._zygote: Zygote | None = None
         self._started = asyncio.Event()
-        self._pool: deque[ChannelInterpreter] = deque()
-        self._wanted = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    @property
-    def ready_count(self) -> int:
-        """How many interpreters are ready in the pool."""
-        return len(self._pool)
 
     async def start(self) -> None:
         """Starts the zygote and begins to fill the pool.
@@ -69,34 +58,8 @@ class PythonRuntime:
             await self._start_zygote()
         except (ZygoteLost, LauncherLost, OrderError, OSError) as error:
             raise InterpreterError(f"runtime {self.config.name}: {error}") from error
-        self._tasks = [
-            asyncio.create_task(self._supervise()),
-            asyncio.create_task(self._fill_pool()),
-        ]
-
-    async def acquire(self, home: Home) -> ChannelInterpreter:
-        """Returns a fresh interpreter, from the pool if there is one that fits.
-
-        Args:
-            home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
-
-        Raises:
-            InterpreterError: None could be started.
-        """
-        if not self._cells.enabled:
-            return self._take() or await self._fork(None)
-        if not home.habitable:
-            async with home.group.lock:
-                interpreter = self._take() if home.group.fresh else None
-                if interpreter is not None and interpreter.cell is not None:
-                    home.group.add(interpreter.cell)
-                    home.move_in(interpreter.cell.first)
-                    return interpreter
-                try:
-                    home.move_in((await home.group.grow()).first)
-                except CellError as error:
-                    raise InterpreterError(str(error)) from error
-        return await self._fork(home.cell)
+        self._tasks.append(asyncio.create_task(self._supervise()))
+        self.begin_filling()
 
     async def copy(
         self, interpreter: Interpreter, home: Home, limits: Limits, *, allow_threads: bool
@@ -132,25 +95,9 @@ class PythonRuntime:
             raise
         return Copy(copy, lost)
 
-    def _take(self) -> ChannelInterpreter | None:
-        self._wanted.set()
-        while self._pool:
-            interpreter = self._pool.popleft()
-            if interpreter.alive:
-                return interpreter
-            self._discard(interpreter)
-        return None
-
     async def stop(self) -> None:
         """Ends the interpreters of the pool, and the zygote."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        pool, self._pool = list(self._pool), deque()
-        for interpreter in pool:
-            self._discard(interpreter)
-        if pool:
-            await asyncio.wait([interpreter.gone for interpreter in pool], timeout=5)
+        await super().stop()
         if self._zygote is not None:
             self._zygote.stop()
 
@@ -160,8 +107,7 @@ class PythonRuntime:
         return self._zygote
 
     async def _start_zygote(self) -> None:
-        if self._launcher.lost.done():
-            await self._launcher.start()
+        await self._launcher.revive()
         zygote = Zygote(
             self._launcher, self.config.interpreter, self.config.preload, self._state_dir
         )
@@ -194,20 +140,10 @@ class PythonRuntime:
                     self.failure = str(error)
                     logger.error("zygote can't start", extra={"runtime": self.config.name})
             attempt = 0
-            self._wanted.set()
+            self.want()
 
-    async def _fork(self, cell: Member | None) -> ChannelInterpreter:
-        interpreter = ChannelInterpreter(await self._fork_processes(cell))
-        try:
-            await interpreter.ready
-            await interpreter.settle()
-        except BaseException:
-            interpreter.end()
-            interpreter.vacated.add_done_callback(lambda vacated: interpreter.close())
-            raise
-        return interpreter
-
-    async def _fork_processes(self, cell: Member | None) -> Forked:
+    async def fork(self, cell: Member | None) -> Forked:
+        """Forks an interpreter; see `PooledRuntime`."""
         while True:
             await self._started.wait()
             zygote = self._started_zygote()
@@ -220,35 +156,3 @@ class PythonRuntime:
                     raise InterpreterError(f"no interpreter could be forked: {error}") from error
                 if zygote is self._zygote:  # the next one is on its way
                     self._started.clear()
-
-    async def _fork_ahead(self) -> ChannelInterpreter:
-        if not self._cells.enabled:
-            return await self._fork(None)
-        try:
-            cell = await self._cells.take()
-        except CellError as error:
-            raise InterpreterError(str(error)) from error
-        try:
-            return await self._fork(cell.first)
-        except BaseException:
-            discard(cell)
-            raise
-
-    def _discard(self, interpreter: ChannelInterpreter) -> None:
-        interpreter.kill()
-        interpreter.gone.add_done_callback(lambda gone: interpreter.close())
-
-    async def _fill_pool(self) -> None:
-        """Keeps the pool full, one interpreter at a time, so that a create waits for one at most."""
-        while True:
-            self._wanted.clear()
-            while len(self._pool) < self.config.pool_size:
-                try:
-                    self._pool.append(await self._fork_ahead())
-                except InterpreterError as error:
-                    logger.error(
-                        "pool can't be filled: %s", error, extra={"runtime": self.config.name}
-                    )
-                    await asyncio.sleep(_RESTART_DELAYS_S[-1])
-            await self._wanted.wait()
-            await asyncio.sleep(_REFILL_DELAY_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .confinement import Confinement, User
 from .filters import Policy, policy_for
@@ -10,20 +10,30 @@ from .jail import DEVICES, PRIVATE
 from .landlock import Access, PathRule, Ruleset, abi
 
 
-def of_interpreter(tier: str, uid: int, *, memory_group: bool) -> Confinement:
+@dataclass(frozen=True)
+class Tier:
+    """What the process that forks interpreters must know of how they are contained."""
+
+    name: str
+    """`cell` or `none`."""
+
+    memory_group: bool
+    """Whether a control group limits their memory."""
+
+
+def of_interpreter(tier: Tier, uid: int) -> Confinement:
     """Returns what confines an interpreter, and all that it starts.
 
     Args:
-        tier: `cell` or `none`.
+        tier: How it is contained.
         uid: The user and group that it gets; -1 leaves them as they are.
-        memory_group: Whether a control group limits its memory.
     """
-    if tier == "none":
+    if tier.name == "none":
         return Confinement()
     return Confinement(
         user=_user(uid),
         landlock=_files() if abi() else None,
-        filter=_policy(tier, memory_group=memory_group),
+        filter=_policy(tier.name, memory_group=tier.memory_group),
     )
 
 

@@ -6,9 +6,10 @@ of all; else it is a subreaper, which ends all when the server is gone.
 
 From the server: `{"spawn": number, "argv": […], "env": {…}}` with the descriptors that become 3 and 2,
 `{"cell": number, "spec": {…}}` with the socket of its keeper, and a pidfd of the keeper of another cell of
-the same sandbox if there is one; without cells `{"keep": pid}` for each keeper and `{"sweep": number}`.
+the same sandbox if there is one, `{"exec": number, "argv": […], "env": {…}, …}` for an interpreter that is
+a program of its own, see `placing`; without cells `{"keep": pid}` for each keeper and `{"sweep": number}`.
 To the server: `{"ready": …}` once, `{"answer": number, …}` to each order that has a number, with the `pid`
-of what was started (and a pidfd of a cell's keeper) or the `error` that prevented it, and
+of what was started (and a pidfd of a keeper or an interpreter) or the `error` that prevented it, and
 `{"exited": pid, …}` for each child that it has reaped.
 """
 
@@ -24,13 +25,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import containment, syscalls
+from . import containment, placing, syscalls
 from .cells import CellSpec, Nursery, check_bare_cells, fork, furnish_bare
 from .children import ChildWatch, descendants, end_all_children
 from .confinement import ConfinementError, confine, prepare
+from .containment import Tier
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .jail import WORKSPACE, Jail
 from .keeper import run_cell_keeper
+
+_PROGRAM_CHANNEL_FD = 3
+"""Where an interpreter that is a program of its own finds its channel."""
+
+_IGNORED = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+"""What this process ignores, beside what `placing` gives back: a program inherits that from it."""
 
 _LOOK_S = 0.1
 """How often it looks whether those that it waits for are stopped, in seconds."""
@@ -69,7 +77,7 @@ def _enter_pid_namespace(parent: int) -> None:
 class Launcher:
     """The launcher's state: its children that are meant to be there."""
 
-    def __init__(self, end: socket.socket, cells: str, jail: Jail | None) -> None:
+    def __init__(self, end: socket.socket, cells: str, jail: Jail | None, tier: Tier) -> None:
         """Starts with no children.
 
         Args:
@@ -77,6 +85,7 @@ class Launcher:
             cells: `full`, `bare`, or empty where the machine allows none; with any, this process is
                 pid 1 of a namespace.
             jail: Where it is, if the cells are full.
+            tier: How interpreters are contained.
         """
         self._end = end
         self._cells = cells
@@ -85,6 +94,7 @@ class Launcher:
         self._known: set[int] = set()
         self._keepers: set[int] = set()
         self._watch = ChildWatch()
+        self._placing = placing.Placing(self._nursery, tier, _PROGRAM_CHANNEL_FD, self._leave)
 
     def run(self) -> None:
         """Takes orders until the server is gone."""
@@ -133,6 +143,15 @@ class Launcher:
             self._start(
                 message["cell"], lambda: self._fork_cell(spec, *descriptors), with_pidfd=True
             )
+        elif "exec" in message:
+            argv, env = message["argv"], message["env"]
+            self._start(
+                message["exec"],
+                lambda: self._placing.fork(
+                    message, descriptors, lambda: _exec_interpreter(argv, env)
+                ),
+                with_pidfd=True,
+            )
         elif "keep" in message:
             self._known.add(message["keep"])
             self._keepers.add(message["keep"])
@@ -167,8 +186,7 @@ class Launcher:
             raise OSError("this machine allows no cells")
 
         def run() -> None:
-            self._watch.close()
-            self._end.close()
+            self._leave()
             keeper = socket.socket(fileno=end)
             files = []
             try:
@@ -184,6 +202,11 @@ class Launcher:
 
         return self._nursery.fork_cell(run)
 
+    def _leave(self) -> None:
+        """Lets go of what is the launcher's, in a process that was just forked from it."""
+        self._watch.close()
+        self._end.close()
+
     def _furnish(self, spec: CellSpec, jail: Jail, sibling: int | None) -> list[int]:
         if sibling is None:
             spec.furnish(jail.shown)
@@ -192,6 +215,13 @@ class Launcher:
         workspace = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         confine(containment.of_keeper("cell", spec.uid))
         return [workspace]
+
+
+def _exec_interpreter(argv: list[str], env: dict[str, str]) -> None:
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    os.set_inheritable(_PROGRAM_CHANNEL_FD, True)
+    os.execve(argv[0], argv, env)
 
 
 def main() -> None:
@@ -212,7 +242,7 @@ def main() -> None:
         jail = Jail(options["jail"]["folder"], tuple(options["jail"]["shown"]))
         jail.enter()
         prepare(containment.of_keeper("cell", 0))
-    launcher = Launcher(end, cells, jail)
+    launcher = Launcher(end, cells, jail, Tier(**options["tier"]))
     with contextlib.suppress(EOFError, OSError):
         launcher.run()
     if not cells:

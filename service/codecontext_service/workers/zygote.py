@@ -1,12 +1,10 @@
 """The zygote of a Python runtime: has everything loaded, and forks contexts from itself.
 
 It is exec'd under the runtime's own interpreter, stays single-threaded, and talks to the server over
-descriptor 3. From the server: `{"fork": number, "joins": flags, "uid": …}` with the channel, the write ends
-of standard output and error, a pidfd of the cell's keeper, and what leads into the cell's control groups;
-without cells `{"fork": number}` with the keeper's socket in place of the last two. To the server:
-`{"ready": …}` once or `{"failed": …}`, `{"answer": number, …}` to each order, with the `pid` and a pidfd of
-the interpreter (without cells: of the keeper above it) or the `error` that prevented it, and
-`{"exited": pid, …}` for each child that it has reaped.
+descriptor 3. From the server: `{"fork": number, …}`, see `placing`. To the server: `{"ready": …}` once or
+`{"failed": …}`, `{"answer": number, …}` to each order, with the `pid` and a pidfd of the interpreter (without
+cells: of the keeper above it) or the `error` that prevented it, and `{"exited": pid, …}` for each child that
+it has reaped.
 """
 
 from __future__ import annotations
@@ -22,13 +20,13 @@ import socket
 import sys
 from typing import Any
 
-from . import containment, syscalls
-from .cells import Nursery, fork
+from . import syscalls
+from .cells import Nursery
 from .channel import Channel
 from .children import ChildWatch
-from .confinement import Confinement, confine, prepare
-from .descriptors import close_all, close_all_but, receive_message, send_message
-from .keeper import run_subreaper_keeper
+from .containment import Tier
+from .descriptors import close_all, receive_message, send_message
+from .placing import Placing
 
 CHANNEL_FD = 700
 """Where an interpreter's channel is: out of the way of what the code opens and closes."""
@@ -41,7 +39,6 @@ class Zygote:
         """Starts with nothing loaded."""
         self._end = end
         self._options = options
-        self._nursery: Nursery | None = None
 
     def run(self) -> None:
         """Loads everything, then forks contexts until the server is gone."""
@@ -66,10 +63,11 @@ class Zygote:
             self._serve(interpreter)
 
     def _serve(self, interpreter: Any) -> None:
-        if self._options["cells"]:
-            self._nursery = Nursery()
+        cells = self._options["cells"]
+        tier = Tier(**self._options["tier"])
+        self._placing = Placing(Nursery() if cells else None, tier, CHANNEL_FD, self._leave)
+        if cells:
             syscalls.set_dumpable(False)
-            prepare(self._confinement(0))
             syscalls.set_no_new_privs()
             with contextlib.suppress(PermissionError):  # then no_new_privs says the same
                 syscalls.drop_bounding_set()
@@ -88,7 +86,9 @@ class Zygote:
     def _answer(self, message: dict[str, Any], interpreter: Any, descriptors: list[int]) -> None:
         number = message["fork"]
         try:
-            pid = self._fork(message, interpreter, descriptors)
+            pid = self._placing.fork(
+                message, descriptors, lambda: interpreter.run(_channel_of_interpreter())
+            )
         except OSError as error:
             send_message(self._end, {"answer": number, "error": str(error)})
             return
@@ -96,54 +96,14 @@ class Zygote:
         send_message(self._end, {"answer": number, "pid": pid}, [pidfd])
         os.close(pidfd)
 
-    def _fork(self, message: dict[str, Any], interpreter: Any, descriptors: list[int]) -> int:
-        channel, stdout, stderr, cell, *groups = descriptors
-
-        def run_in_cell() -> None:
-            self._leave()
-            for entry in groups:
-                os.write(entry, b"0")
-            _settle(channel, stdout, stderr)
-            confine(self._confinement(message["uid"]))
-            run_interpreter()
-
-        def run_keeper() -> None:
-            self._leave()
-            run_subreaper_keeper(socket.socket(fileno=cell), run_below_keeper)
-
-        def run_below_keeper() -> None:
-            _settle(channel, stdout, stderr)
-            run_interpreter()
-
-        def run_interpreter() -> None:
-            interpreter.run(Channel(socket.socket(fileno=CHANNEL_FD)))
-
-        if self._nursery is None:
-            return fork(run_keeper)
-        return self._nursery.fork_into(cell, message["joins"], run_in_cell)
-
-    def _confinement(self, uid: int) -> Confinement:
-        options = self._options
-        return containment.of_interpreter(
-            options["tier"], uid, memory_group=options["memory_group"]
-        )
-
     def _leave(self) -> None:
         """Lets go of what is the zygote's, in a process that was just forked from it."""
         self._watch.close()
         self._end.close()
 
 
-def _settle(channel: int, stdout: int, stderr: int) -> None:
-    """Puts descriptors and signals of a new interpreter's process in order."""
-    os.setsid()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # The launcher ignores them, which children inherit: theirs could not be terminated.
-        signal.signal(number, signal.SIG_DFL)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (stdout, 1), (stderr, 2), (channel, CHANNEL_FD)):
-        os.dup2(source, target, inheritable=target <= 2)
-    close_all_but([CHANNEL_FD])
+def _channel_of_interpreter() -> Channel:
+    return Channel(socket.socket(fileno=CHANNEL_FD))
 
 
 def main() -> None:

@@ -1,0 +1,163 @@
+"""What kinds of interpreters have in common: a pool of ready ones, and a place for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+
+from codecontext_service.config import RuntimeConfig
+from codecontext_service.processes.cells import CellError, Cells, Home, discard
+from codecontext_service.processes.forking import Forked
+from codecontext_service.processes.members import Member
+
+from .base import InterpreterError
+from .interpreter import ChannelInterpreter
+
+logger = logging.getLogger(__name__)
+
+_REFILL_DELAY_S = 0.02
+"""How long a refill waits, so that it takes no processor from the create that caused it."""
+
+_RETRY_S = 5.0
+"""How long it waits after a refill that has failed."""
+
+_START_S = 60.0
+"""How long an interpreter of the pool may take to start."""
+
+
+class PooledRuntime(ABC):
+    """A kind of interpreter that is forked into cells, with a pool of ready ones."""
+
+    capabilities: tuple[str, ...] = ()
+    """What its interpreters can do, by the names of the API."""
+
+    def __init__(self, config: RuntimeConfig, cells: Cells) -> None:
+        """Makes a runtime that is not started yet.
+
+        Args:
+            config: Its options.
+            cells: Where its interpreters live, if the machine allows cells.
+        """
+        self.config = config
+        self.version = ""
+        self.failure = "it has not been started"
+        self._cells = cells
+        self._pool: deque[ChannelInterpreter] = deque()
+        self._wanted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @abstractmethod
+    async def fork(self, cell: Member | None) -> Forked:
+        """Forks an interpreter, which may not be ready yet.
+
+        Args:
+            cell: Where to, if there are cells. Stays the caller's if this fails.
+
+        Raises:
+            InterpreterError: None could be forked.
+        """
+
+    @property
+    def ready_count(self) -> int:
+        """How many interpreters are ready in the pool."""
+        return len(self._pool)
+
+    def begin_filling(self) -> None:
+        """Begins to keep the pool full."""
+        self._tasks.append(asyncio.create_task(self._fill()))
+
+    def want(self) -> None:
+        """Has the pool looked after: something has changed."""
+        self._wanted.set()
+
+    async def acquire(self, home: Home) -> ChannelInterpreter:
+        """Returns a fresh interpreter, from the pool if there is one that fits.
+
+        Args:
+            home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
+
+        Raises:
+            InterpreterError: None could be started.
+        """
+        if not self._cells.enabled:
+            return self._take() or await self._start(None)
+        if not home.habitable:
+            async with home.group.lock:
+                interpreter = self._take() if home.group.fresh else None
+                if interpreter is not None and interpreter.cell is not None:
+                    home.group.add(interpreter.cell)
+                    home.move_in(interpreter.cell.first)
+                    return interpreter
+                try:
+                    home.move_in((await home.group.grow()).first)
+                except CellError as error:
+                    raise InterpreterError(str(error)) from error
+        return await self._start(home.cell)
+
+    async def stop(self) -> None:
+        """Ends the interpreters of the pool."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pool, self._pool = list(self._pool), deque()
+        for interpreter in pool:
+            _discard(interpreter)
+        if pool:
+            await asyncio.wait([interpreter.gone for interpreter in pool], timeout=5)
+
+    def _take(self) -> ChannelInterpreter | None:
+        self.want()
+        while self._pool:
+            interpreter = self._pool.popleft()
+            if interpreter.alive:
+                return interpreter
+            _discard(interpreter)
+        return None
+
+    async def _start(self, cell: Member | None) -> ChannelInterpreter:
+        interpreter = ChannelInterpreter(await self.fork(cell))
+        try:
+            await interpreter.ready
+            await interpreter.settle()
+        except BaseException:
+            interpreter.end()
+            interpreter.vacated.add_done_callback(lambda vacated: interpreter.close())
+            raise
+        return interpreter
+
+    async def _start_ahead(self) -> ChannelInterpreter:
+        if not self._cells.enabled:
+            return await self._start(None)
+        try:
+            cell = await self._cells.take()
+        except CellError as error:
+            raise InterpreterError(str(error)) from error
+        try:
+            return await self._start(cell.first)
+        except BaseException:
+            discard(cell)
+            raise
+
+    async def _fill(self) -> None:
+        """Keeps the pool full, one interpreter at a time, so that a create waits for one at most."""
+        while True:
+            self._wanted.clear()
+            while len(self._pool) < self.config.pool_size:
+                try:
+                    async with asyncio.timeout(_START_S):
+                        self._pool.append(await self._start_ahead())
+                except (InterpreterError, TimeoutError) as error:
+                    why = str(error) or "an interpreter takes too long to start"
+                    logger.error(
+                        "pool can't be filled: %s", why, extra={"runtime": self.config.name}
+                    )
+                    await asyncio.sleep(_RETRY_S)
+            await self._wanted.wait()
+            await asyncio.sleep(_REFILL_DELAY_S)
+
+
+def _discard(interpreter: ChannelInterpreter) -> None:
+    interpreter.kill()
+    interpreter.gone.add_done_callback(lambda gone: interpreter.close())
