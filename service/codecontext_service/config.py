@@ -5,13 +5,20 @@ from __future__ import annotations
 import ipaddress
 import re
 import resource
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 from codecontext_service.domain.limits import MIN_CPUS, MIN_OPEN_FILES, Limits
 
-LANGUAGES = ("python",)
+LANGUAGES = ("python", "bash")
 """The languages that a runtime may have."""
+
+_FINDERS: dict[str, Callable[[], str | None]] = {"bash": lambda: shutil.which("bash")}
+"""How the interpreters of languages other than Python are found."""
+
+_PROGRAMS_POOL_SIZE = 2
 
 _RUNTIME_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
@@ -31,15 +38,20 @@ class RuntimeConfig:
     """Its language. The first runtime of a language is the one that it takes by default."""
 
     interpreter: str = sys.executable
-    """The interpreter's executable. For Python it may be that of another virtual environment, which
-    needs IPython 8 or newer; by default it is the server's own."""
+    """The interpreter's executable, an absolute path. For Python it may be that of another virtual
+    environment, which needs IPython 8 or newer; by default it is the server's own. Those of other languages
+    are looked for where the server runs."""
 
     preload: tuple[str, ...] = ("numpy", "pandas", "matplotlib.pyplot")
-    """Modules that are imported once and shared by all contexts; one that is not installed is left
-    out with a warning."""
+    """Of Python: modules that are imported once and shared by all contexts; one that is not installed is
+    left out with a warning."""
 
     pool_size: int = 4
-    """How many interpreters are kept ready."""
+    """How many interpreters are kept ready; of other languages than Python 2 by default."""
+
+    status_raises: bool = True
+    """Of Bash: whether a run whose last command ends with another status than 0 ends as RAISED, with an
+    error named `ExitStatus`. Without this it ends as SUCCEEDED, with the status as its result."""
 
     def check(self) -> None:
         """Checks the values.
@@ -57,8 +69,27 @@ class RuntimeConfig:
             raise ConfigError(
                 f"runtimes.{self.name}.language: {self.language!r} is unknown; take one of: {known}"
             )
+        if not self.interpreter.startswith("/"):
+            raise ConfigError(f"runtimes.{self.name}.interpreter: give an absolute path")
         if self.pool_size < 0:
             raise ConfigError(f"runtimes.{self.name}.pool_size: must be 0 or more")
+
+
+def built_in_runtimes() -> tuple[RuntimeConfig, ...]:
+    """Returns Python, and each other language whose interpreter is found on this machine."""
+    runtimes = [RuntimeConfig()]
+    for language, find in _FINDERS.items():
+        if interpreter := find():
+            runtimes.append(
+                RuntimeConfig(
+                    name=language,
+                    language=language,
+                    interpreter=interpreter,
+                    preload=(),
+                    pool_size=_PROGRAMS_POOL_SIZE,
+                )
+            )
+    return tuple(runtimes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +270,7 @@ class Config:
     log_format: str = "text"
     """How a log line looks: `text` (key=value) or `json`."""
 
-    runtimes: tuple[RuntimeConfig, ...] = field(default_factory=lambda: (RuntimeConfig(),))
+    runtimes: tuple[RuntimeConfig, ...] = field(default_factory=built_in_runtimes)
     """What contexts can be made from."""
 
     @property

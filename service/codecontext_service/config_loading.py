@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from codecontext_service.config import Config, ConfigError, RuntimeConfig
+from codecontext_service.config import Config, ConfigError, RuntimeConfig, built_in_runtimes
 from codecontext_service.units import format_duration, parse_duration, parse_size
 
 ENV_PREFIX = "CODECONTEXT_"
@@ -262,7 +262,9 @@ def _runtimes(
         if name in runtimes:
             runtimes[name] = _construct(dataclasses.replace, table, runtimes[name])
         else:
-            runtimes[name] = _construct(RuntimeConfig, {"name": name, **table})
+            runtimes[name] = _construct(
+                dataclasses.replace, {"name": name, **table}, _defaults_for(table)
+            )
     if shortcuts:
         default = next(
             (runtime for runtime in runtimes.values() if runtime.language == "python"), None
@@ -272,6 +274,15 @@ def _runtimes(
             raise ConfigError(f"{names}: there is no Python runtime; set it in [runtimes.NAME]")
         runtimes[default.name] = _construct(dataclasses.replace, shortcuts, default)
     return tuple(runtimes.values())
+
+
+def _defaults_for(table: dict[str, object]) -> RuntimeConfig:
+    """Returns the built-in runtime of the same language, if there is one."""
+    language = table.get("language", RuntimeConfig().language)
+    for runtime in built_in_runtimes():
+        if runtime.language == language:
+            return runtime
+    return RuntimeConfig(preload=(), interpreter="")
 
 
 def _construct(make: Callable[..., _T], values: dict[str, object], *args: object) -> _T:

@@ -1,11 +1,11 @@
 """Flags, environment and file make one configuration, and say clearly what they can't use."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from codecontext_service.config import Config, ConfigError, RuntimeConfig
+from codecontext_service.config import Config, ConfigError, RuntimeConfig, built_in_runtimes
 from codecontext_service.config_loading import load_config, options_of
 
 
@@ -116,7 +116,7 @@ def test_runtimes_of_the_file(write) -> None:
         '[runtimes.science]\ninterpreter = "/opt/py"\npreload = ["scipy"]\n'
         "[runtimes.python]\npool_size = 9"
     )
-    python, science = load_config(file=file).runtimes
+    python, *_, science = load_config(file=file).runtimes
     assert python == RuntimeConfig(pool_size=9)
     assert science == RuntimeConfig(name="science", interpreter="/opt/py", preload=("scipy",))
 
@@ -127,10 +127,25 @@ def test_shortcuts_of_the_default_runtime(write) -> None:
     config = load_config(
         flags={"pool_size": "7"}, environ={"CODECONTEXT_PRELOAD": "json,math"}, file=file
     )
-    assert config.runtimes == (
+    assert [each for each in config.runtimes if each.language == "python"] == [
         RuntimeConfig(pool_size=7, preload=("json", "math")),
         RuntimeConfig(name="other", pool_size=1),
-    )
+    ]
+
+
+def test_a_runtime_starts_from_its_language(write) -> None:
+    """A runtime of the file has the built-in options of its language where it names no others."""
+    file = write("[runtimes.quiet]\nlanguage = 'bash'\nstatus_raises = false")
+    quiet = load_config(file=file).runtimes[-1]
+    bash = next(each for each in built_in_runtimes() if each.language == "bash")
+    assert quiet == replace(bash, name="quiet", status_raises=False)
+
+
+def test_an_interpreter_that_is_not_found_must_be_named(write) -> None:
+    """An interpreter is an absolute path: the server looks for none while it runs."""
+    file = write("[runtimes.quiet]\nlanguage = 'bash'\ninterpreter = 'bash'")
+    with pytest.raises(ConfigError, match=r"runtimes\.quiet\.interpreter: give an absolute path"):
+        load_config(file=file)
 
 
 def test_empty_preload() -> None:

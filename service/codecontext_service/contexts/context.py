@@ -15,6 +15,7 @@ from codecontext_service.domain.errors import (
     ExecutionNotFound,
     InputNotRequested,
     NotFound,
+    NotImplementedHere,
     QuotaExceeded,
     Unanswered,
 )
@@ -244,9 +245,16 @@ class Context:
             NotFound: The context is being deleted.
             ContextExecuting: Code runs or is queued.
             ContextFailed: It has no interpreter.
+            NotImplementedHere: Its language has no answers.
             Unanswered: There is no answer.
             ContextUnreachable: The interpreter does not answer.
         """
+        if question.capability not in self.options.runtime.capabilities:
+            language = self.options.runtime.config.language
+            raise NotImplementedHere(
+                f"{language} contexts can't {question.capability}; GetServerInfo lists what each can do",
+                language=language,
+            )
         interpreter = await self._idle_interpreter("ask")
         try:
             return await self._asking.ask(interpreter, question, timeout_s)

@@ -35,6 +35,8 @@ class Question(Generic[AnswerT]):
     cursor: int
 
     answer_type: ClassVar[type]
+    capability: ClassVar[str]
+    """What a runtime must have to answer, by the names of the API."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Completion(Question[Completions]):
     """Asks what could stand there."""
 
     answer_type = Completions
+    capability = "complete"
 
 
 @dataclass(frozen=True)
@@ -51,3 +54,4 @@ class Inspection(Question[Description]):
     with_source: bool = False
 
     answer_type = Description
+    capability = "inspect"

@@ -8,7 +8,12 @@ from codecontext_service.domain.errors import FieldViolation, InvalidArgument
 
 from .base import Runtime
 
-ALIASES = {"python": ("py", "python3")}
+ALIASES = {
+    "python": ("py", "python3"),
+    "javascript": ("js", "node", "nodejs"),
+    "typescript": ("ts",),
+    "bash": ("sh", "shell"),
+}
 """Other names by which people know a language."""
 
 DEFAULT_LANGUAGE = "python"

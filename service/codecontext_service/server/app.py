@@ -33,7 +33,7 @@ from codecontext_service.processes.cells import Cells
 from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
-from codecontext_service.runtimes.python import PythonRuntime
+from codecontext_service.runtimes.languages import make_runtime
 from codecontext_service.runtimes.registry import Runtimes
 from codecontext_service.sandboxes.sandbox import Sandboxes
 from codecontext_service.workers.cells import CellSpec
@@ -122,7 +122,7 @@ class Server:
         cells = _cells(config, launcher, groups if containment.cells == "full" else None)
         cells.start()
         runtimes = Runtimes(
-            PythonRuntime(each, launcher, cells, self._state.path / f"runtime-{each.name}")
+            make_runtime(each, launcher, cells, self._state.path / f"runtime-{each.name}")
             for each in config.runtimes
         )
         ids = IdMaker()

@@ -1,0 +1,33 @@
+"""The languages that this server knows, and how runtimes of each are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from codecontext_service.config import RuntimeConfig
+from codecontext_service.processes.cells import Cells
+from codecontext_service.processes.launcher import Launcher
+
+from .base import Runtime
+from .bash import Bash
+from .programs import Language, ProgramRuntime
+from .python import PythonRuntime
+
+PROGRAMS: dict[str, Language] = {"bash": Bash()}
+"""Those whose interpreters are programs. Python's are forked from a zygote."""
+
+
+def make_runtime(
+    config: RuntimeConfig, launcher: Launcher, cells: Cells, state_dir: Path
+) -> Runtime:
+    """Makes a runtime that is not started yet.
+
+    Args:
+        config: Its options.
+        launcher: What starts its processes.
+        cells: Where its interpreters live, if the machine allows cells.
+        state_dir: A directory of its own.
+    """
+    if config.language in PROGRAMS:
+        return ProgramRuntime(config, PROGRAMS[config.language], launcher, cells)
+    return PythonRuntime(config, launcher, cells, state_dir)

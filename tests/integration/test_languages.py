@@ -1,0 +1,344 @@
+"""What holds for a context whatever its language: one suite, in each language's own words."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.languages import DIALECTS, Dialect
+from support.servers import residence_of
+
+from codecontext import (
+    CodeContext,
+    CodeContextClient,
+    ContextDeletedError,
+    ContextExecutingError,
+    ContextFailedError,
+    Execution,
+    InvalidArgumentError,
+)
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(params=DIALECTS, ids=lambda dialect: dialect.language)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """A language."""
+    found: Dialect = request.param
+    return found
+
+
+@pytest.fixture
+def context(client: CodeContextClient, dialect: Dialect) -> Iterator[CodeContext]:
+    """A fresh context of the language."""
+    each = client.create_code_context(dialect.language)
+    yield each
+    if any(left.id == each.id for left in client.list_code_contexts()):
+        client.delete_code_context(each, force=True)
+
+
+class Started:
+    """A run in a thread of its own, of which it is known that it has begun to write."""
+
+    def __init__(self, client: CodeContextClient, context: CodeContext, code: str) -> None:
+        self._begun = threading.Event()
+        self._result: list[Execution] = []
+
+        def run() -> None:
+            execution = client.run_code(
+                code, context=context, on_stdout=lambda text: self._begun.set()
+            )
+            self._result.append(execution)
+
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+        assert self._begun.wait(30)
+
+    def result(self) -> Execution:
+        self._thread.join(30)
+        return self._result[0]
+
+
+def test_state_persists(client: CodeContextClient, context: CodeContext, dialect: Dialect) -> None:
+    """Variables and functions of one run are there in the next one."""
+    client.run_code(dialect.keep("kept", "a text"), context=context)
+    client.run_code(dialect.define, context=context)
+    code = f"{dialect.tell('kept')}\n{dialect.greet('you')}"
+    assert client.run_code(code, context=context).stdout == "a text\nhello you\n"
+
+
+def test_contexts_are_apart(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A variable of one context is not there in another."""
+    client.run_code(dialect.keep("PATHLESS", "secret"), context=context)
+    other = client.create_code_context(dialect.language)
+    execution = client.run_code(dialect.tell("PATHLESS"), context=other)
+    client.delete_code_context(other)
+    assert "secret" not in execution.stdout
+
+
+def test_output_is_apart_and_in_order(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """What goes to standard output and to standard error comes by itself, each in its order."""
+    code = "\n".join(
+        part
+        for number in range(20)
+        for part in (dialect.say(f"out {number}"), dialect.complain(f"err {number}"))
+    )
+    execution = client.run_code(code, context=context)
+    assert execution.outcome == "SUCCEEDED"
+    assert execution.stdout.splitlines() == [f"out {number}" for number in range(20)]
+    assert execution.stderr.splitlines() == [f"err {number}" for number in range(20)]
+
+
+def test_all_output_comes(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Nothing of a large output is lost or changes places, and it is there when the run has ended."""
+    assert client.run_code(dialect.flood, context=context).stdout == ("x" * 3999 + "\n") * 1000
+    numbers = client.run_code(dialect.lines, context=context).stdout
+    assert numbers == "".join(f"{number}\n" for number in range(1000))
+
+
+def test_a_failure_is_raised(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Code that fails ends as RAISED with an error, and the state is kept."""
+    client.run_code(dialect.keep("kept", "still"), context=context)
+    execution = client.run_code(dialect.fail, context=context)
+    assert execution.outcome == "RAISED"
+    assert execution.state_kept
+    assert execution.stdout == "before\n"
+    assert execution.error is not None
+    assert execution.error.name == dialect.failure
+    assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
+
+
+def test_a_syntax_error_is_raised(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Code that can't be parsed ends as RAISED with the line, and the state is kept."""
+    execution = client.run_code(dialect.broken, context=context)
+    assert execution.outcome == "RAISED"
+    assert execution.error is not None
+    assert execution.error.name == "SyntaxError"
+    assert execution.error.line_number == dialect.broken_line
+    assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
+
+
+@pytest.mark.parametrize("how", ["endless", "sleep"])
+def test_an_interrupt_keeps_the_state(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
+) -> None:
+    """Code that computes or waits can be interrupted, and the context lives on with its state."""
+    client.run_code(dialect.keep("kept", "still"), context=context)
+    code = f"{dialect.say('begun')}\n{getattr(dialect, how)}"
+    started = Started(client, context, code)
+    client.interrupt_code_context(context)
+    execution = started.result()
+    assert execution.outcome == "INTERRUPTED"
+    assert execution.state_kept
+    assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
+
+
+def test_interrupts_hit_one_run_alone(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Each interrupt ends the run that it is meant for, and never the next one."""
+    for number in range(5):
+        started = Started(client, context, f"{dialect.say('begun')}\n{dialect.endless}")
+        client.interrupt_code_context(context)
+        assert started.result().outcome == "INTERRUPTED"
+        execution = client.run_code(dialect.say(f"run {number}"), context=context)
+        assert (execution.outcome, execution.stdout) == ("SUCCEEDED", f"run {number}\n")
+
+
+def test_a_timeout_keeps_the_state(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A run whose timeout passes ends as TIMED_OUT, and the context lives on with its state."""
+    client.run_code(dialect.keep("kept", "still"), context=context)
+    execution = client.run_code(dialect.endless, context=context, timeout=0.2)
+    assert execution.outcome == "TIMED_OUT"
+    assert execution.state_kept
+    assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
+
+
+NASTY = 'it\'s "$HOME" `id` \\n %s {} é\n$(exit 3) #'
+
+
+def test_environment(client: CodeContextClient, dialect: Dialect) -> None:
+    """Environment variables are data: whatever they hold, the code finds it, and nothing runs."""
+    context = client.create_code_context(dialect.language, env_vars={"NASTY": NASTY, "EMPTY": ""})
+    try:
+        read = client.run_code(dialect.variable("NASTY"), context=context)
+        assert read.stdout == NASTY + "\n"
+        run = client.run_code(
+            dialect.variable("NASTY"), context=context, env_vars={"NASTY": f"x{NASTY}"}
+        )
+        assert run.stdout == f"x{NASTY}\n"
+        again = client.run_code(dialect.variable("NASTY"), context=context)
+        assert again.stdout == NASTY + "\n"
+    finally:
+        client.delete_code_context(context)
+
+
+def test_variables_of_a_run_go_with_it(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A variable that a run is given is gone after it, also after one that fails."""
+    failing = f"{dialect.variable('ONCE')}\n{dialect.fail}"
+    execution = client.run_code(failing, context=context, env_vars={"ONCE": "here"})
+    assert execution.outcome == "RAISED"
+    assert execution.stdout.startswith("here\n")
+    assert client.run_code(dialect.variable("ONCE"), context=context).stdout == "\n"
+
+
+def test_working_directory(client: CodeContextClient, dialect: Dialect) -> None:
+    """A context works in the directory that it is given; a missing one is refused."""
+    context = client.create_code_context(dialect.language, cwd="/usr")
+    assert client.run_code(dialect.where, context=context).stdout == "/usr\n"
+    client.delete_code_context(context)
+    with pytest.raises(InvalidArgumentError, match="cwd"):
+        client.create_code_context(dialect.language, cwd="/no such directory")
+
+
+def test_input(client: CodeContextClient, context: CodeContext, dialect: Dialect) -> None:
+    """Code can ask for a line, and gets it."""
+    asked: list[str] = []
+
+    def answer(prompt: str, *_: object) -> str:
+        asked.append(prompt)
+        return "it's $you"
+
+    execution = client.run_code(dialect.ask, context=context, on_input=answer)
+    assert asked == ["name? "]
+    assert execution.stdout == "hello it's $you\n"
+
+
+def test_input_that_nobody_gives(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Without allow_input code that asks fails at once."""
+    execution = client.run_code(dialect.ask, context=context)
+    assert execution.outcome == "RAISED"
+    assert "allow_input" in f"{execution.stderr}{execution.error}"
+
+
+def test_an_exit_is_a_crash(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """An interpreter that exits is a crash that names its status; the context is FAILED until a restart."""
+    execution = client.run_code(f"{dialect.say('before')}\n{dialect.exit(3)}", context=context)
+    assert (execution.outcome, execution.stdout) == ("CRASHED", "before\n")
+    assert not execution.state_kept
+    assert "status 3" in execution.outcome_message
+    with pytest.raises(ContextFailedError, match="status 3"):
+        client.run_code(dialect.say("on"), context=context)
+    client.restart_code_context(context)
+    assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
+
+
+def test_a_kill_is_a_crash(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """An interpreter that is killed is a crash that names the signal."""
+    code = f"{dialect.pid}\n{dialect.endless}"
+    started = Started(client, context, code)
+    _interpreter_of(context).send_signal(signal.SIGKILL)
+    execution = started.result()
+    assert execution.outcome == "CRASHED"
+    assert "SIGKILL" in execution.outcome_message
+
+
+def _interpreter_of(context: CodeContext) -> psutil.Process:
+    found = residence_of(context.id)
+    assert found is not None
+    return psutil.Process(found.pid)
+
+
+def test_code_that_writes_to_every_descriptor(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Code that breaks its own channel breaks its context at most, and nothing else."""
+    execution = client.run_code(dialect.breach, context=context, timeout=20)
+    assert execution.outcome in {"SUCCEEDED", "RAISED", "CRASHED"}
+    other = client.create_code_context(dialect.language)
+    assert client.run_code(dialect.say("on"), context=other).stdout == "on\n"
+    client.delete_code_context(other)
+    client.restart_code_context(context)
+    assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
+
+
+def test_a_delete_refuses_while_code_runs(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A delete refuses while code runs; with force the run ends as CONTEXT_DELETED."""
+    started = Started(client, context, f"{dialect.say('begun')}\n{dialect.endless}")
+    with pytest.raises(ContextExecutingError):
+        client.delete_code_context(context)
+    client.delete_code_context(context, force=True)
+    assert started.result().outcome == "CONTEXT_DELETED"
+    with pytest.raises(ContextDeletedError):
+        client.run_code(dialect.say("on"), context=context)
+
+
+def test_a_delete_ends_daemons(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """When a delete is answered every process of the context is gone, those that left its session too."""
+    assert client.run_code(dialect.daemon, context=context).outcome == "SUCCEEDED"
+    interpreter = _interpreter_of(context)
+    namespace = _namespace(interpreter.pid)
+    assert len(_in_namespace(namespace)) >= 2
+    client.delete_code_context(context)
+    assert not _in_namespace(namespace)
+
+
+def _namespace(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/ns/pid").readlink())
+
+
+def _in_namespace(namespace: str) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        try:
+            if _namespace(pid) == namespace:
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def test_files_are_shared_in_a_sandbox(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Files that are written in one language are read in each other one of the same sandbox."""
+    client.run_code(dialect.save("shared.txt", f"from {dialect.language}"), context=context)
+    for other in DIALECTS:
+        reader = client.create_code_context(other.language, sandbox_id=context.sandbox_id)
+        read = client.run_code(other.load("shared.txt"), context=reader)
+        client.delete_code_context(reader)
+        assert read.stdout == f"from {dialect.language}"
+
+
+def test_aliases(client: CodeContextClient, dialect: Dialect) -> None:
+    """A language is known by the names that people type."""
+    for alias in dialect.aliases:
+        context = client.create_code_context(alias)
+        assert context.language == dialect.language
+        client.delete_code_context(context)
+
+
+def test_an_unknown_language_names_the_known_ones(
+    client: CodeContextClient, dialect: Dialect
+) -> None:
+    """A language that nobody knows is refused with the names of those that are known."""
+    with pytest.raises(InvalidArgumentError, match=dialect.language):
+        client.create_code_context("cobol")

@@ -1,0 +1,127 @@
+"""What the shared tests say in each language: the same thing, in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The words of one language. Each is code, or makes code of a text without quotes."""
+
+    language: str
+    aliases: tuple[str, ...]
+    say: Callable[[str], str]
+    """Writes a line to standard output."""
+    complain: Callable[[str], str]
+    """Writes a line to standard error."""
+    keep: Callable[[str, str], str]
+    """Gives a variable a text."""
+    tell: Callable[[str], str]
+    """Writes a variable to standard output, as a line."""
+    define: str
+    """Defines a function `greet` of one argument, which writes `hello ` and that."""
+    greet: Callable[[str], str]
+    """Calls it."""
+    fail: str
+    """Fails in its second line."""
+    failure: str
+    """The error's name."""
+    broken: str
+    """Can't be parsed, for what its second line has."""
+    broken_line: int
+    endless: str
+    """Computes for ever."""
+    sleep: str
+    """Sleeps for a minute, in a process of its own where the language does that."""
+    ask: str
+    """Reads a line with the prompt `name? `, and writes `hello ` and the line."""
+    variable: Callable[[str], str]
+    """Writes an environment variable to standard output as a line; an empty one if it is not set."""
+    where: str
+    """Writes the working directory as a line."""
+    exit: Callable[[int], str]
+    """Ends the interpreter."""
+    daemon: str
+    """Starts a process that sleeps for a minute and has left the session, and writes its pid as a line."""
+    flood: str
+    """Writes 4 million bytes to standard output."""
+    save: Callable[[str, str], str]
+    """Writes a text to a file."""
+    load: Callable[[str], str]
+    """Writes a file's text to standard output."""
+    breach: str
+    """Writes to every descriptor from 3 on."""
+    lines: str
+    """Writes the numbers 0 to 999, each on a line."""
+    pid: str
+    """Writes the interpreter's own pid as a line."""
+
+
+PYTHON = Dialect(
+    language="python",
+    aliases=("py", "python3", "Python"),
+    say=lambda text: f"print('{text}')",
+    complain=lambda text: f"import sys; print('{text}', file=sys.stderr)",
+    keep=lambda name, text: f"{name} = '{text}'",
+    tell=lambda name: f"print({name})",
+    define="def greet(whom):\n    print('hello', whom)",
+    greet=lambda whom: f"greet('{whom}')",
+    fail="print('before')\n1 / 0",
+    failure="ZeroDivisionError",
+    broken="print('before')\n)",
+    broken_line=2,
+    endless="while True: pass",
+    sleep="import time; time.sleep(60)",
+    ask="print('hello ' + input('name? '))",
+    variable=lambda name: f"import os; print(os.environ.get('{name}', ''))",
+    where="import os; print(os.getcwd())",
+    exit=lambda status: f"import os; os._exit({status})",
+    daemon=(
+        "import subprocess\n"
+        "print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)"
+    ),
+    flood="for _ in range(1000): print('x' * 3999)",
+    save=lambda path, text: f"_ = open('{path}', 'w').write('{text}')",
+    load=lambda path: f"print(open('{path}').read(), end='')",
+    breach=(
+        "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n"
+        "    if fd > 2:\n        try: os.write(fd, b'garbage')\n        except OSError: pass"
+    ),
+    lines="for number in range(1000): print(number)",
+    pid="import os; print(os.getpid())",
+)
+
+BASH = Dialect(
+    language="bash",
+    aliases=("sh", "shell", "BASH"),
+    say=lambda text: f"echo '{text}'",
+    complain=lambda text: f"echo '{text}' >&2",
+    keep=lambda name, text: f"{name}='{text}'",
+    tell=lambda name: f'echo "${name}"',
+    define='greet() {\n  echo "hello $1"\n}',
+    greet=lambda whom: f"greet '{whom}'",
+    fail="echo before\n(exit 3)",
+    failure="ExitStatus",
+    broken="echo before\n)",
+    broken_line=2,
+    endless="while :; do :; done",
+    sleep="sleep 60",
+    ask='read -r -p "name? " who && echo "hello $who"',
+    variable=lambda name: f'echo "${{{name}-}}"',
+    where="pwd",
+    exit=lambda status: f"exit {status}",
+    daemon="setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $!",
+    flood="line=$(printf 'x%.0s' {1..3999}); for i in {1..1000}; do echo \"$line\"; done",
+    save=lambda path, text: f"printf %s '{text}' >'{path}'",
+    load=lambda path: f"cat '{path}'",
+    breach=(
+        "for path in /proc/$$/fd/*; do\n  fd=${path##*/}\n"
+        '  if ((fd > 2)); then eval "echo garbage >&$fd" 2>/dev/null; fi\ndone'
+    ),
+    lines="for ((number = 0; number < 1000; number++)); do echo $number; done",
+    pid="echo $$",
+)
+
+DIALECTS = (PYTHON, BASH)
