@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.processes import (
     Watch,
+    at_rest,
     has_folder,
     inhabitants,
     interpreter_of,
@@ -326,6 +327,7 @@ def test_a_keeper_killed_with_its_zygote_leaves_nothing(
     with serving(state, *flags) as (server, client):
         context = client.create_code_context()
         client.run_code(DAEMONS, context=context)
+        at_rest(server)  # else the launcher may be forking a process that looks like itself
         keeper, launcher = keeper_of(server, context), server.workers("launcher")[-1]
         interpreter = interpreter_of(server, context)
         with Watch(processes_of(server, context)) as watch:
@@ -361,6 +363,7 @@ def test_a_killed_launcher_fails_contexts_truthfully(
         client.run_code(DAEMONS, context=idle)
         with LiveRun(client, busy) as run, Watch(server.descendants()) as watch:
             run.begun()
+            at_rest(server)  # as above
             server.workers("launcher")[which].kill()
             assert run.outcome is Outcome.CRASHED
             until(lambda: state_of(client, idle) is ContextState.FAILED)

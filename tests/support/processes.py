@@ -161,12 +161,12 @@ def stopped(process: psutil.Process) -> Iterator[None]:
 
 
 def at_rest(server: ServerProcess) -> tuple[int, int]:
-    """How many descriptors and processes a server of one runtime has, once its pool is full."""
+    """How many descriptors and processes a server has, once its pools are full."""
     with CodeContextClient(server.target) as client:
 
         def is_full() -> bool:
-            (runtime,) = client.get_server_info().runtimes
-            return runtime.pool_ready == runtime.pool_size
+            runtimes = client.get_server_info().runtimes
+            return all(each.pool_ready == each.pool_size for each in runtimes)
 
         until(is_full)
         return descriptor_count(server), len(server.descendants())
