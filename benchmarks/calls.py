@@ -25,6 +25,9 @@ class Floor:
         self._stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(
             "/benchmark.Floor/Stream"
         )
+        self._sink: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(
+            "/benchmark.Floor/Sink"
+        )
 
     def call(self) -> None:
         """Makes an empty unary call."""
@@ -40,6 +43,11 @@ class Floor:
     def read(self, messages: int, size: int = CHUNK) -> int:
         """Reads a stream of messages of a size in bytes, and returns how many bytes it had."""
         return sum(map(len, self._stream(b"%d %d" % (messages, size))))
+
+    def write(self, messages: int, size: int) -> None:
+        """Sends a stream of messages of a size in bytes."""
+        message = bytes(size)
+        self._sink(message for _ in range(messages))
 
 
 def create(stub: CodeContextServiceStub, language: str = "python") -> str:

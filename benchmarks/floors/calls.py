@@ -38,11 +38,19 @@ async def stream(request: bytes, context: object) -> AsyncIterator[bytes]:
         yield message
 
 
+async def sink(messages: AsyncIterator[bytes], context: object) -> bytes:
+    """Reads messages to their end."""
+    async for _ in messages:
+        pass
+    return b""
+
+
 async def main() -> None:
     """Serves until standard input ends."""
     server = grpc.aio.server(options=OPTIONS)
     handlers: dict[str, Any] = {
         "Empty": grpc.unary_unary_rpc_method_handler(empty),
+        "Sink": grpc.stream_unary_rpc_method_handler(sink),
         "Stream": grpc.unary_stream_rpc_method_handler(stream),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

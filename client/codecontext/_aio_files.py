@@ -178,7 +178,7 @@ class AsyncFiles:
         async with self._open(sandbox_or_context, path, offset, length, deadline) as messages:
             with _transfer.target_file(target) as file:
                 async for message in messages:
-                    await asyncio.to_thread(file.write, download.add(message))
+                    await asyncio.to_thread(lambda m=message: file.write(download.add(m)))  # type: ignore[misc]
                 return download.finish()
 
     async def read(
