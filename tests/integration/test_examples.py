@@ -125,9 +125,10 @@ def readme_code() -> list[str]:
     [
         (0, r"SUCCEEDED\n3\n\n<div>.*</div>\n"),
         (1, r"1 started\n(\d+ stdout\n)+\d+ completed\n"),
-        (2, r"\[3, 0, 1\]\n\[3, 1\]\n"),
-        (3, r"'a,b'\n"),
-        (4, r"b'N\\n1\\n2\\n'\n"),
+        (2, r"'1\\n2\\n3\\n'\nRAISED ExitStatus 1\n"),
+        (3, r"\[3, 0, 1\]\n\[3, 1\]\n"),
+        (4, r"'a,b'\n"),
+        (5, r"b'N\\n1\\n2\\n'\n"),
     ],
 )
 def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) -> None:
@@ -143,7 +144,7 @@ def test_the_readme_code_runs(server: ServerProcess, number: int, shown: str) ->
 
 def test_all_of_the_readme_code_is_run() -> None:
     """Each piece of Python in the README has its test."""
-    assert len(readme_code()) == 5
+    assert len(readme_code()) == 6
 
 
 def context_ids(server: ServerProcess) -> set[str]:

@@ -49,7 +49,7 @@ read() {{
         u) builtin read "$@"; return ;;
       esac
     done
-    builtin printf 'I %d %s\\0' "$__password" "$__prompt" >&{_ASK}
+    builtin printf 'I %d %s\\0' "$__password" "$__prompt" >&{_ASK} || return
     builtin read -r -N 1 -u {_INPUT} __option
     case $__option in
       A) ;;
