@@ -109,8 +109,9 @@ class Config:
     directory, which goes with the server."""
 
     isolation: str = "auto"
-    """How contexts are contained: `auto` takes the strongest tier that this machine allows, `cell`
-    takes that one or does not start, `none` contains nothing but processes."""
+    """How contexts are contained: `auto` takes cells where this machine allows them, else `none` with a
+    warning; `cell` takes cells or does not start; `strict` does not start either without control groups
+    and version 6 of Landlock; `none` contains nothing but processes."""
 
     require: tuple[str, ...] = ()
     """Guarantees without which the server does not start, by name; `codecontext doctor` lists them."""
@@ -307,8 +308,8 @@ class Config:
             if isinstance(value, int | float) and value < 0:
                 raise ConfigError(f"{name}: must not be negative")
         self._check_limits()
-        if self.isolation not in ("auto", "cell", "none"):
-            raise ConfigError("isolation: take one of: auto, cell, none")
+        if self.isolation not in ("auto", "cell", "strict", "none"):
+            raise ConfigError("isolation: take one of: auto, cell, strict, none")
         for path in self.read_only_paths:
             if not path.startswith("/"):
                 raise ConfigError(f"read_only_paths: {path!r} is not absolute")

@@ -428,6 +428,31 @@ def test_copy_that_fails(cli: Cli, tmp_path: Path) -> None:
     cli("rm", context)
 
 
+def test_doctor_says_what_a_server_then_reports(cli: Cli) -> None:
+    """The tier and guarantees are those of a server here; what is missing comes with how to get it."""
+    found = json.loads((done := cli("doctor", "--json")).stdout)
+    isolation = json.loads(cli("info", "--json").stdout)["isolation"]
+    assert (found["tier"], found["guarantees"]) == (isolation["tier"], isolation["guarantees"])
+    assert done.returncode == (1 if found["missing"] else 0)
+    assert all(found["missing"].values())
+    shown = cli("doctor").stdout
+    assert all(name in shown for name in (*found["guarantees"], *found["missing"]))
+
+
+def test_strict_starts_where_the_doctor_says_so(serving, cli: Cli) -> None:
+    """`isolation = strict` starts with all that it stands for, or names what stands in the way."""
+    obstacles = json.loads(cli("doctor", "--json").stdout)["strict_obstacles"]
+    if obstacles:
+        done = cli("serve", "--isolation", "strict", "--listen", "127.0.0.1:0")
+        assert done.returncode == 2
+        assert all(obstacle in done.stderr for obstacle in obstacles)
+    else:
+        strict = serving("--isolation", "strict")
+        isolation = json.loads(strict("info", "--json").stdout)["isolation"]
+        assert isolation["tier"] == "cell"
+        assert "memory_limit_hard" in isolation["guarantees"]
+
+
 def test_info(cli: Cli) -> None:
     """info shows the runtimes, and everything with --json."""
     assert re.search(r"^python \*? *python ", cli("info").stdout, re.MULTILINE)

@@ -32,6 +32,7 @@ _COMMANDS = {
     "restart": "contexts:restart",
     "cp": "copying:cp",
     "info": "info:info",
+    "doctor": "doctor:doctor",
 }
 
 

@@ -61,6 +61,8 @@ async def choose(config: Config, controllers: frozenset[str]) -> Containment:
         return _checked(config, uncontained(pid_namespaces=config.pid_namespaces))
     found = await assess()
     cell = next(tier for tier in found["tiers"] if tier["name"] == "cell")
+    if config.isolation == "strict" and (obstacles := strict_obstacles(found, controllers)):
+        raise ConfigError(f"isolation: this machine is not strict: {'; '.join(obstacles)}")
     if not cell["available"]:
         if config.isolation == "cell":
             why = "; ".join(cell["obstacles"])
@@ -83,6 +85,19 @@ async def choose(config: Config, controllers: frozenset[str]) -> Containment:
             missing=tuple(each for each in GUARANTEES if each not in guarantees),
         ),
     )
+
+
+def strict_obstacles(found: dict[str, Any], controllers: frozenset[str]) -> list[str]:
+    """Returns what the isolation `strict` needs and is not there.
+
+    Args:
+        found: What `assess` has found.
+        controllers: What the server has control groups for.
+    """
+    obstacles = list(found["strict_obstacles"])
+    if MEMORY not in controllers:
+        obstacles.append(f"{MEMORY_LIMIT_HARD}: the server can't use control groups")
+    return obstacles
 
 
 def _unkept(found: dict[str, Any], controllers: frozenset[str]) -> set[str]:

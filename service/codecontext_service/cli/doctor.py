@@ -1,0 +1,124 @@
+"""`doctor`: what this machine can contain, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from codecontext_service.cli import exits
+from codecontext_service.cli.failures import say
+from codecontext_service.cli.output import write, write_json, write_table
+
+if TYPE_CHECKING:
+    from codecontext_service.config import Config
+
+_CELLS = (
+    "run the server as root, or allow user namespaces: kernel.unprivileged_userns_clone=1, "
+    "user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0; in a container they "
+    "need its seccomp profile to allow unshare and mount"
+)
+_HOW = {
+    "memory_limit_hard": (
+        "a control group of the server's own that it can write to: as root outside of a container, by "
+        "`systemd-run --user --scope -p Delegate=yes codecontext serve`, or a container with writable cgroups"
+    ),
+    "process_limit": "run the server as an ordinary user, or as root without a user namespace",
+}
+"""What gives a guarantee that is missing though there are cells."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found."""
+
+    tier: str
+    """The tier that a server would take."""
+    guarantees: tuple[str, ...]
+    """What would hold."""
+    missing: dict[str, str]
+    """What would not hold, and how to get it."""
+    strict_obstacles: tuple[str, ...]
+    """Why `isolation = strict` would not start; empty if it would."""
+    layers: tuple[dict[str, Any], ...]
+    """What was tried."""
+
+
+def doctor(
+    *,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Try what this machine allows, and say how contexts would be contained.
+
+    The exit status is 0 if every guarantee would hold, and 1 if any is missing.
+
+    Args:
+        json: Print one JSON object.
+    """
+    from codecontext_service.config import Config, ConfigError
+
+    try:
+        report = asyncio.run(_examine(Config()))
+    except ConfigError as error:
+        say(str(error))
+        return exits.USAGE
+    if json:
+        write_json(report)
+    else:
+        _show(report)
+    return exits.CODE_FAILED if report.missing else exits.OK
+
+
+async def _examine(config: Config) -> Report:
+    from codecontext_service.server.isolation import (
+        assess,
+        choose,
+        open_control_groups,
+        strict_obstacles,
+    )
+
+    groups = await asyncio.to_thread(open_control_groups, config)
+    controllers = frozenset[str]() if groups is None else groups.controllers
+    try:
+        chosen = await choose(config, controllers)
+    finally:
+        if groups is not None:
+            await asyncio.to_thread(groups.close)
+    found = await assess()
+    how = _HOW if chosen.tier == "cell" else {}
+    return Report(
+        chosen.tier,
+        chosen.guarantees,
+        {name: how.get(name, _CELLS) for name in chosen.missing},
+        tuple(strict_obstacles(found, controllers)),
+        tuple(found["layers"]),
+    )
+
+
+def _show(report: Report) -> None:
+    write(f"A server would contain contexts in the tier `{report.tier}`.")
+    write("")
+    rows = [(name, "yes", "") for name in report.guarantees]
+    rows += [(name, "no", how) for name, how in report.missing.items()]
+    write_table(("GUARANTEE", "HOLDS", "HOW TO GET IT"), rows)
+    write("")
+    write_table(
+        ("LAYER", "WORKS", "WHY NOT"),
+        [
+            (
+                layer["name"] + (f" {layer['version']}" if layer["version"] else ""),
+                "yes" if layer["works"] else "no",
+                layer["reason"],
+            )
+            for layer in report.layers
+        ],
+    )
+    write("")
+    if report.strict_obstacles:
+        write("`isolation = strict` would not start:")
+        for obstacle in report.strict_obstacles:
+            write(f"  {obstacle}")
+    else:
+        write("`isolation = strict` would start.")
