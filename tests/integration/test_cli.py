@@ -448,6 +448,7 @@ def test_strict_starts_where_the_doctor_says_so(serving, cli: Cli) -> None:
         assert all(obstacle in done.stderr for obstacle in obstacles)
     else:
         strict = serving("--isolation", "strict")
+        _wait_until(lambda: strict("create").returncode == 0)
         isolation = json.loads(strict("info", "--json").stdout)["isolation"]
         assert isolation["tier"] == "cell"
         assert "memory_limit_hard" in isolation["guarantees"]
