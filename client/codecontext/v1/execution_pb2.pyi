@@ -519,7 +519,9 @@ class Gap(_message.Message):
     events: _builtins.int
     """How many events are missing."""
     bytes: _builtins.int
-    """How many bytes of content they held."""
+    """How many bytes of content they held. Of a reader that came when more than a thousand events of the
+    oldest part were dropped, and that had some of them, it may count a few more.
+    """
     reason: Global___GapReason.ValueType
     """Why they are missing."""
     def __init__(

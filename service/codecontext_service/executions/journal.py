@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -35,6 +36,9 @@ _BATCH = 64
 
 PIECE = 1 << 20
 """The most content that one result event has; a larger result goes in several."""
+
+_MAX_MARKS = 1024
+"""How many places among the entries that were dropped a journal remembers."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,30 @@ def pieces(display: Display) -> Iterator[Display]:
         )
 
 
+class _Marks:
+    """Where the entries that were dropped were: of all at first, then of every second, fourth and so on."""
+
+    def __init__(self) -> None:
+        """Starts without any."""
+        self._stride = 1
+        self._offsets = array("Q")
+
+    def add(self, entry: Entry) -> None:
+        """Takes the next entry that is dropped."""
+        if entry.sequence % self._stride:
+            return
+        self._offsets.append(entry.offset)
+        if len(self._offsets) >= _MAX_MARKS:
+            self._offsets = self._offsets[1::2]
+            self._stride *= 2
+
+    def offset_of(self, sequence: int) -> int:
+        """Returns the offset of a dropped entry, as if those since the last mark had no content."""
+        marked = sequence // self._stride
+        offset = self._offsets[marked - 1] if marked else 0
+        return offset + _ENTRY_COST * (sequence - max(1, marked * self._stride))
+
+
 class Journal:
     """The events of one execution: the newest within bounds, and all that an attached reader lacks."""
 
@@ -110,6 +138,7 @@ class Journal:
         self._on_flow = on_flow
         self._flowing = True
         self._entries: deque[Entry] = deque()
+        self._dropped = _Marks()
         self._offset = 0
         self._read_sequence = 0
         self._readers: set[Reader] = set()
@@ -145,10 +174,9 @@ class Journal:
             self._append(event, late)
         self.closed = isinstance(event, Completed)
         self._trim()
-        if self._readers:
-            self._check_flow()
-            for reader in self._readers:
-                reader.wake()
+        self._check_flow()
+        for reader in self._readers:
+            reader.wake()
 
     def _append(self, event: Event, late: bool) -> None:
         size = size_of(event) + _ENTRY_COST
@@ -174,9 +202,19 @@ class Journal:
         for sink in self._sinks:
             sink(event, self.last_sequence)
 
+    def offset_after(self, sequence: int) -> int:
+        """Returns the sizes of all entries up to a sequence, dropped ones too.
+
+        Where more than `_MAX_MARKS` were dropped it may be the sizes of a few less.
+        """
+        if not self._entries or sequence >= self.last_sequence:
+            return self._offset
+        first = self._entries[0]
+        if sequence + 1 >= first.sequence:
+            return self._entries[sequence + 1 - first.sequence].offset
+        return self._dropped.offset_of(sequence + 1)
+
     def _trim(self) -> None:
-        if self.bytes <= self._max_bytes and len(self._entries) <= self._max_events:
-            return
         needed = min(
             (reader.sequence for reader in self._readers if reader.attached),
             default=self.last_sequence,
@@ -186,7 +224,7 @@ class Journal:
             and len(self._entries) > 1
             and self._entries[0].sequence <= needed
         ):
-            self._entries.popleft()
+            self._dropped.add(self._entries.popleft())
 
     def _check_flow(self) -> None:
         """Tells whether more may come, if that has changed."""
@@ -254,10 +292,7 @@ class Reader:
     def __init__(self, journal: Journal, after_sequence: int, *, attached: bool) -> None:
         """Makes a reader; see `Journal.reader`."""
         self.sequence = after_sequence
-        self.offset = 0
-        if after_sequence > 0:
-            later = (entry.offset for entry in journal.entries if entry.sequence > after_sequence)
-            self.offset = next(later, journal._offset)
+        self.offset = journal.offset_after(after_sequence)
         self.attached = attached
         self._journal = journal
         self._wakeup: asyncio.Future[None] | None = None
