@@ -224,6 +224,22 @@ def test_a_call_stops_a_queued_run_alone(
     assert client.run_code("'never' in dir()", context=context).text == "False"
 
 
+def test_a_run_that_waits_is_named_at_once(
+    client: CodeContextClient, stub: CodeContextServiceStub, context: CodeContext
+) -> None:
+    """Who streams a run learns its execution's id while it is queued, and can stop it by that."""
+    with LiveRun(client, context) as first:
+        first.begun()
+        call = stub.RunCodeStream(pb.RunCodeStreamRequest(context_id=context.id, code="never = 1"))
+        named = dict(call.initial_metadata())["codecontext-execution-id"]
+        assert client.get_code_context(context).queued_executions == 1
+        stopped = client.interrupt_code_context(context, execution_id=named)
+        assert (stopped.execution_id, stopped.outcome) == (named, Outcome.INTERRUPTED)
+        (only,) = call
+        assert only.event.completed.outcome == EXECUTION_OUTCOME_INTERRUPTED
+        client.interrupt_code_context(context)
+
+
 def test_nothing_of_an_interrupted_run_comes_to_the_next(
     client: CodeContextClient, context: CodeContext
 ) -> None:

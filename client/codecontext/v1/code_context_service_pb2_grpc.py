@@ -219,6 +219,9 @@ class CodeContextServiceServicer(object):
         """Runs code and sends its events while they happen, the last of them `completed`. Errors and
         leaving are as with `RunCode`. A slow reader slows the run down.
 
+        A run that has to wait is named at once in the call's initial metadata: `codecontext-execution-id`
+        is its execution's id, to watch or to interrupt it by. Any other is named by its first event.
+
         A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
         last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
         a slow reader, so that nothing is lost: the events that were under way are sent again as long as

@@ -98,6 +98,9 @@ class CodeContextServiceStub:
     """Runs code and sends its events while they happen, the last of them `completed`. Errors and
     leaving are as with `RunCode`. A slow reader slows the run down.
 
+    A run that has to wait is named at once in the call's initial metadata: `codecontext-execution-id`
+    is its execution's id, to watch or to interrupt it by. Any other is named by its first event.
+
     A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
     last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
     a slow reader, so that nothing is lost: the events that were under way are sent again as long as
@@ -255,6 +258,9 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     RunCodeStream: _aio.UnaryStreamMultiCallable[_code_context_service_pb2.RunCodeStreamRequest, _code_context_service_pb2.RunCodeStreamResponse]  # type: ignore[assignment]
     """Runs code and sends its events while they happen, the last of them `completed`. Errors and
     leaving are as with `RunCode`. A slow reader slows the run down.
+
+    A run that has to wait is named at once in the call's initial metadata: `codecontext-execution-id`
+    is its execution's id, to watch or to interrupt it by. Any other is named by its first event.
 
     A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
     last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
@@ -435,6 +441,9 @@ class CodeContextServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_code_context_service_pb2.RunCodeStreamResponse], _abc.AsyncIterator[_code_context_service_pb2.RunCodeStreamResponse]]:
         """Runs code and sends its events while they happen, the last of them `completed`. Errors and
         leaving are as with `RunCode`. A slow reader slows the run down.
+
+        A run that has to wait is named at once in the call's initial metadata: `codecontext-execution-id`
+        is its execution's id, to watch or to interrupt it by. Any other is named by its first event.
 
         A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
         last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for

@@ -28,6 +28,9 @@ _MAX_GATHERED = (3 << 20) - (256 << 10)
 _RUN = "RunCode"
 """The method that a run's `request_id` belongs to, streamed or not."""
 
+_EXECUTION_ID = "codecontext-execution-id"
+"""The initial metadata in which a run that is queued is named at once."""
+
 _Call = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -117,6 +120,7 @@ class ExecutionCalls:
         reader = run.reader(min(after, run.journal.last_sequence), attached=True)
         run.attach()
         try:
+            await _name_queued(run, context)
             async for event in _events(run, reader):
                 yield pb.RunCodeStreamResponse(event=event)
         finally:
@@ -186,6 +190,12 @@ class ExecutionCalls:
             outcome=conversion.outcome(run.completed.outcome),
             state_kept=run.completed.state_kept,
         )
+
+
+async def _name_queued(run: Execution, context: _Call) -> None:
+    """Tells the caller of a run that waits its id; any other's comes at once, with its first event."""
+    if run.start_time is None and run.completed is None:
+        await context.send_initial_metadata(((_EXECUTION_ID, run.id),))
 
 
 async def _events(run: Execution, reader: Reader) -> AsyncIterator[Any]:
