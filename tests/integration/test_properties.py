@@ -13,7 +13,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.processes import at_rest, is_at_rest
+from support.processes import at_rest
 from support.runs import until
 from support.servers import ServerProcess
 
@@ -180,7 +180,7 @@ def test_every_answer_is_allowed(
     asyncio.run(play(own_server.target, operations))
     (host,) = [path for path in Path(state_folder(own_server)).iterdir() if path.is_dir()]
     assert not list((host / "sandboxes").iterdir())
-    until(lambda: is_at_rest(at_rest(own_server), rest))
+    until(lambda: at_rest(own_server) == rest)
 
 
 def state_folder(server: ServerProcess) -> str:

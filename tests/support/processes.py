@@ -14,6 +14,7 @@ from types import TracebackType
 import psutil
 
 from codecontext import CodeContext, CodeContextClient
+from codecontext_service.processes.cells import READY
 
 from .runs import until
 from .servers import ServerProcess, residence_of
@@ -161,24 +162,25 @@ def stopped(process: psutil.Process) -> Iterator[None]:
 
 
 def at_rest(server: ServerProcess) -> tuple[int, int]:
-    """How many descriptors and processes a server has, once its pools are full."""
+    """How many descriptors and processes a server with pid namespaces has without contexts, once it has
+    made all that it keeps ready: exactly as many each time, or something has leaked."""
     with CodeContextClient(server.target) as client:
 
         def is_full() -> bool:
             runtimes = client.get_server_info().runtimes
-            return all(each.pool_ready == each.pool_size for each in runtimes)
+            return all(each.pool_ready == each.pool_size for each in runtimes) and (
+                len(_cells(server)) == sum(each.pool_size for each in runtimes) + READY
+            )
 
         until(is_full)
         return descriptor_count(server), len(server.descendants())
 
 
-SPARE = 4
-"""How many descriptors and processes a server may have more than at first: those of a cell made ahead."""
-
-
-def is_at_rest(now: tuple[int, int], first: tuple[int, int]) -> bool:
-    """Whether a server has no more descriptors and processes than at first. What leaks grows each time."""
-    return all(one <= other + SPARE for one, other in zip(now, first, strict=True))
+def _cells(server: ServerProcess) -> list[psutil.Process]:
+    """The first processes of all cells, taken or ready, of a server that has pid namespaces."""
+    launcher = server.zygote.parent()
+    assert launcher is not None
+    return [child for child in launcher.children() if child.cmdline() == launcher.cmdline()]
 
 
 def has_folder(context: CodeContext) -> bool:
@@ -187,8 +189,12 @@ def has_folder(context: CodeContext) -> bool:
 
 
 def descriptor_count(server: ServerProcess) -> int:
-    """How many descriptors the server has open."""
-    return len(os.listdir(f"/proc/{server.pid}/fd"))  # noqa: PTH208  # the kernel's list
+    """How many descriptors the server has open, besides the connections that its clients hold open."""
+    process = psutil.Process(server.pid)
+    held = [
+        each for each in process.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED
+    ]
+    return process.num_fds() - len(held)
 
 
 def sandbox_folders(state: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from .peer import OrderError, Peer
 
 logger = logging.getLogger(__name__)
 
-_READY = 4
+READY = 4
 """How many cells wait: each has about 1 MB of its own."""
 
 _RETRY_S = 1.0
@@ -169,7 +169,7 @@ class Cells:
     async def _fill(self) -> None:
         while True:
             self._wanted.clear()
-            while len(self._ready) < _READY:
+            while len(self._ready) < READY:
                 try:
                     self._ready.append(await self.make(self.default))
                 except CellError as error:
