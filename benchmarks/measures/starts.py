@@ -1,0 +1,46 @@
+"""The start of a server until it is SERVING, with all that contexts find loaded, and what it takes then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import grpc
+from calls import create, delete, run
+from effort import Effort
+from figures import Expectation, Figures
+from memory import tree
+from processes import server
+
+from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
+
+EXPECTATIONS = (Expectation("start until SERVING", 1500.0),)
+
+_IMPORTS = "import IPython, numpy, pandas, matplotlib.pyplot"
+
+
+def measure(figures: Figures, effort: Effort) -> None:
+    """Measures starts in turns with the start of a Python that imports the same."""
+    for _ in range(effort.times(15)):
+        with figures.timed("python -c 'import IPython, numpy, pandas, …'"):
+            subprocess.run([sys.executable, "-c", _IMPORTS], check=True)
+        began = time.perf_counter()
+        with server():
+            taken = time.perf_counter() - began
+        floor = "python -c 'import IPython, numpy, pandas, …'"
+        figures.add("start until SERVING", taken, floor=floor)
+    with server("--pool-size", "0") as served, grpc.insecure_channel(served.target) as channel:
+        stub = CodeContextServiceStub(channel)
+        without = tree(served.pid)
+        figures.add("memory of the server's process", without.root_bytes, unit="byte")
+        figures.add("memory of all, without contexts", without.bytes, unit="byte")
+        contexts = [create(stub) for _ in range(20)]
+        idle = (tree(served.pid).bytes - without.bytes) / len(contexts)
+        for context_id in contexts:
+            run(stub, context_id, "1+1")
+        used = (tree(served.pid).bytes - without.bytes) / len(contexts)
+        figures.add("memory of a context that has not run yet", idle, unit="byte")
+        figures.add("memory of a context that has run 1+1", used, unit="byte")
+        for context_id in contexts:
+            delete(stub, context_id)
