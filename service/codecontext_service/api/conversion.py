@@ -144,13 +144,18 @@ def mime_part(part: events.MimePart) -> execution_pb2.MimePart:
 
 
 def _result(display: events.Display) -> execution_pb2.Result:
-    return execution_pb2.Result(
-        parts=map(mime_part, display.parts),
-        metadata=_struct(display.metadata),
-        is_main_result=display.is_main_result,
-        display_id=display.display_id,
-        continued=display.continued,
+    result = execution_pb2.Result(
+        parts=map(mime_part, display.parts), is_main_result=display.is_main_result
     )
+    if display.metadata or display.display_id or display.continued:
+        result.MergeFrom(
+            execution_pb2.Result(
+                metadata=_struct(display.metadata),
+                display_id=display.display_id,
+                continued=display.continued,
+            )
+        )
+    return result
 
 
 def _error(error: events.Error) -> execution_pb2.ExecutionError:

@@ -174,9 +174,10 @@ class Journal:
             self._append(event, late)
         self.closed = isinstance(event, Completed)
         self._trim()
-        self._check_flow()
-        for reader in self._readers:
-            reader.wake()
+        if self._readers:
+            self._check_flow()
+            for reader in self._readers:
+                reader.wake()
 
     def _append(self, event: Event, late: bool) -> None:
         size = size_of(event) + _ENTRY_COST
@@ -215,6 +216,8 @@ class Journal:
         return self._dropped.offset_of(sequence + 1)
 
     def _trim(self) -> None:
+        if self.bytes <= self._max_bytes and len(self._entries) <= self._max_events:
+            return
         needed = min(
             (reader.sequence for reader in self._readers if reader.attached),
             default=self.last_sequence,

@@ -34,6 +34,9 @@ from .transport import PacketTransport, StreamTransport, Transport
 _BATCH = 64
 """How many packets are read before others get their turn."""
 
+_LAST = (channel.BEGUN, channel.FINISHED)
+"""What nothing follows for a while: to look for more would cost an exception each time."""
+
 _TEXT = (channel.STDOUT + channel.WHOLE, channel.STDERR + channel.WHOLE)
 _MAX_MESSAGE = 256 << 20
 _MAX_COMPLAINT = 2000
@@ -319,6 +322,9 @@ class ChannelInterpreter:
                     break
                 self._take(packet)
                 if self._paused or self._ended:
+                    break
+                if packet[:1] in _LAST:
+                    self._read_on()
                     break
             else:
                 self._read_on()

@@ -23,6 +23,7 @@ class Transport(ABC):
         self._loop = asyncio.get_running_loop()
         self._end = end
         self._outbox: deque[bytes] = deque()
+        self._waits_for_room = False
 
     @abstractmethod
     def receive(self) -> bytes:
@@ -83,10 +84,13 @@ class Transport(ABC):
                     self._outbox.appendleft(rest)
         except BlockingIOError:
             self._loop.add_writer(self._end, self._write)
+            self._waits_for_room = True
             return
         except OSError:  # it has ended, which is told elsewhere
             self._outbox.clear()
-        self._loop.remove_writer(self._end)
+        if self._waits_for_room:
+            self._loop.remove_writer(self._end)
+            self._waits_for_room = False
 
 
 class PacketTransport(Transport):

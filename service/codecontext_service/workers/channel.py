@@ -48,6 +48,7 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -173,9 +174,13 @@ class Assembler:
         return (kind, message) if flag == END else None
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+"""What `json.dumps` would make anew for each message."""
+
+
 def to_json(value: object) -> bytes:
     """Encodes a JSON message; lone surrogates are escaped."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _encode(value).encode("ascii")
 
 
 def from_json(content: bytes) -> dict[str, Any]:
@@ -311,6 +316,17 @@ class Channel:
                 on_closed()
 
         return send_stream
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits for a limited time until there is something to receive, or the server is gone.
+
+        Args:
+            timeout_s: How long, in seconds.
+
+        Returns:
+            Whether there is.
+        """
+        return bool(select.select([self._socket], [], [], timeout_s)[0])
 
     def receive(self) -> tuple[bytes, dict[str, Any]]:
         """Waits for the next message.

@@ -42,16 +42,21 @@ from codecontext_service.workers.channel import (
     STDERR,
     STDOUT,
     Channel,
+    pack_display,
     to_json,
 )
 
 from . import charts, forking, introspection, publishing
+from .bundles import encode_bundle
 from .printing import print_line
 from .shell import Shell
 from .streams import ERRORS, OutputStream, clean, clean_lines
 
 _MAX_ERROR_TEXT = 256 * 1024
 """The most characters of an error's text, and of its traceback, that are sent."""
+
+_IDLE_S = 0.01
+"""How long nobody has to want a new interpreter until it rehearses."""
 
 _MAX_PROMPT = 16 * 1024
 """The most characters of a prompt that are sent."""
@@ -116,6 +121,8 @@ class Interpreter:
         forking.reseed()
         try:
             self._channel.send(READY, to_json({"pid": self._pid}))
+            if not self._channel.wait(_IDLE_S):
+                self._rehearse()
             while True:
                 kind, message = self._channel.receive()
                 if kind == EXECUTE:
@@ -129,6 +136,20 @@ class Interpreter:
                     self._channel.send(ANSWER, to_json({"number": message["number"], **answer}))
         except (EOFError, OSError):
             os._exit(0)
+
+    def _rehearse(self) -> None:
+        """Does what a run does, without a trace, while nobody waits.
+
+        What a process touches first after its fork is copied page by page, which takes milliseconds: the
+        first run of a context that comes from the pool finds that done.
+        """
+        with _environment({}):
+            self._shell.run_cell("None", silent=True)
+        data, metadata = self._shell.display_formatter.format(0)
+        header, parts = encode_bundle(data, metadata)
+        pack_display(header, parts)
+        to_json({"parts": len(parts)})
+        syscalls.flush_c_stdio()
 
     def _fork(self, message: dict[str, Any]) -> None:
         """Makes a copy of this process that is a context of its own."""

@@ -1,0 +1,153 @@
+"""After any number of contexts in any order, the machine is as it was."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.runs import until
+from support.servers import ServerProcess
+
+from codecontext import CodeContext, CodeContextClient, CodeContextError
+from codecontext_service.workers.control_groups import own_group
+
+CYCLES = int(os.environ.get("CODECONTEXT_TEST_CYCLES", "60"))
+"""How many contexts are made: CODECONTEXT_TEST_CYCLES=2000 for a long look."""
+
+LIVING = 8
+"""How many there are at most at a time."""
+
+POOL = 2
+
+SEGMENT = f"codecontext-test-{os.getpid()}"
+"""The name of the shared memory that contexts make."""
+
+CODES = (
+    "1 + 1",
+    "import numpy; numpy.ones(1000).sum()",
+    "open('f', 'w').write('x' * 100_000) and None",
+    "import subprocess; p = subprocess.Popen(['sleep', '1000'], start_new_session=True)",
+    "import os, time\nif os.fork() == 0: (os.setsid(), os.fork(), time.sleep(1000))",
+    f"from multiprocessing.shared_memory import SharedMemory as S; m = S({SEGMENT!r}, True, 4096)",
+    "raise ValueError",
+    "import os; os._exit(3)",
+    "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "import ctypes; ctypes.string_at(0)",
+    "import os; os.closerange(3, 1000)",
+)
+"""What contexts run, the last four of which end their interpreter or lose it."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server of this test's own."""
+    with ServerProcess(tmp_path / "state", "--pool-size", str(POOL)) as each:
+        yield each
+
+
+def _kind_of(link: str) -> str:
+    return link.split(":", maxsplit=1)[0] if ":" in link else "file"
+
+
+def _names_below(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*")) if folder.is_dir() else []
+
+
+class Inventory:
+    """What a server has, and what the machine has of it."""
+
+    def __init__(self, server: ServerProcess, state: Path) -> None:
+        """Counts everything."""
+        descriptors = Path(f"/proc/{server.pid}/fd")
+        self.descriptors = collections.Counter[str]()
+        for each in descriptors.iterdir():
+            with contextlib.suppress(OSError):  # the one that lists them
+                self.descriptors[_kind_of(str(each.readlink()))] += 1
+        commands = collections.Counter[str]()
+        for process in server.descendants():
+            with contextlib.suppress(Exception):
+                commands[process.name()] += 1
+        self.processes = commands
+        self.mounts = len(Path(f"/proc/{server.pid}/mountinfo").read_text().splitlines())
+        self.state = _names_below(state)
+        self.shared_memory = Path("/dev/shm", SEGMENT).exists()
+        self.groups = sum(
+            len(_names_below(folder)) and sum(1 for path in folder.rglob("*") if path.is_dir())
+            for controller in ("memory", "cpu", "cpuacct")
+            for folder in self._groups_of(controller, server.pid)
+        )
+
+    @staticmethod
+    def _groups_of(controller: str, pid: int) -> list[Path]:
+        try:
+            parent = Path(own_group(controller)[0])
+        except OSError:
+            return []
+        return list(parent.glob(f"codecontext-{pid}-*"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Inventory) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(vars(self))
+
+
+def _rest(client: CodeContextClient) -> None:
+    """Waits until the pools are full and nothing is on its way."""
+
+    def full() -> bool:
+        runtimes = client.get_server_info().runtimes
+        return all(each.pool_ready == each.pool_size for each in runtimes)
+
+    until(full)
+
+
+def _cycle(client: CodeContextClient, chances: random.Random, living: list[CodeContext]) -> None:
+    """Makes a context, and lets it and others meet with something."""
+    sandbox = chances.choice(living).sandbox_id if living and chances.random() < 0.3 else None
+    with contextlib.suppress(CodeContextError):  # it may have been that sandbox's last one
+        living.append(client.create_code_context(sandbox_id=sandbox))
+    for _ in range(2):
+        context = chances.choice(living)
+        with contextlib.suppress(CodeContextError):
+            match chances.randrange(6):
+                case 0:
+                    client.restart_code_context(context)
+                case 1:
+                    living += client.fork_code_context(context, count=chances.randrange(1, 3))
+                case 2:
+                    client.files.write(context, f"up/{chances.random()}", "x", parents=True)
+                case _:
+                    client.run_code(chances.choice(CODES), context=context, timeout=20)
+    while len(living) > LIVING:
+        context = living.pop(chances.randrange(len(living)))
+        client.delete_code_context(context, force=True)
+
+
+def test_nothing_is_left_of_contexts_in_any_order(server: ServerProcess, tmp_path: Path) -> None:
+    """No process, mount, control group, descriptor, directory or shared memory is more than before."""
+    chances = random.Random(11)
+    with CodeContextClient(server.target) as client:
+        for context in [client.create_code_context() for _ in range(LIVING)]:
+            client.run_code("1", context=context)
+            client.delete_code_context(context)
+        _rest(client)
+        before = Inventory(server, tmp_path / "state")
+        living: list[CodeContext] = []
+        for _ in range(CYCLES):
+            _cycle(client, chances, living)
+        for context in client.list_code_contexts():
+            client.delete_code_context(context, force=True)
+        _rest(client)
+        with contextlib.suppress(AssertionError):
+            until(lambda: Inventory(server, tmp_path / "state") == before)
+        assert Inventory(server, tmp_path / "state") == before
+    assert server.stop() == 0
+    assert server.wait_for_log("stopped")["tasks"] == 0
