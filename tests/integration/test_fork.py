@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 from support.leftovers import LEFTOVERS, start
@@ -591,7 +592,8 @@ def test_the_same_request_forks_once(own: CodeContextClient, parent: CodeContext
     """The same request id gets the same copies, even for those who ask at the same time."""
     with ThreadPoolExecutor() as pool:
         calls = [
-            pool.submit(own.fork_code_context, parent, count=2, request_id="r-1") for _ in range(5)
+            pool.submit(own.fork_code_context, parent, count=2, request_id=parent.id)
+            for _ in range(5)
         ]
         answers = {tuple(child.id for child in call.result()) for call in calls}
     assert len(answers) == 1
@@ -617,7 +619,8 @@ def test_what_races_a_fork_is_decided_one_way(
         also_error, forked_error = also.exception(), forked.exception()
     assert also_error is None or isinstance(also_error, ContextExecutingError)
     if forked_error is None:
-        assert [value(own, child, "x") for child in forked.result()] == ["[1, 2]"] * 4
+        seen = {value(own, child, "globals().get('x')") for child in forked.result()}
+        assert seen == {"[1, 2]"} or (other == "restart" and seen == {""})  # all of one moment
     else:
         reasons = {"CONTEXT_EXECUTING", "CONTEXT_NOT_FOUND", "CONTEXT_DELETED"}
         assert isinstance(forked_error, CodeContextError)
@@ -626,13 +629,21 @@ def test_what_races_a_fork_is_decided_one_way(
         assert also.result() == "[1, 2]"
 
 
-def test_a_caller_who_leaves_gets_no_copies(own: CodeContextClient, parent: CodeContext) -> None:
-    """A fork without a request id whose caller goes away leaves no copies behind."""
+def test_a_caller_who_leaves_gets_no_copies(
+    forking: ServerProcess, own: CodeContextClient, parent: CodeContext
+) -> None:
+    """A fork whose caller goes away leaves no copies, unless a request id has them kept for who asks again."""
     own.run_code("import time; os.register_at_fork(before=lambda: time.sleep(0.2))", context=parent)
-    with pytest.raises(CodeContextError):
-        own.fork_code_context(parent, count=4, deadline=0.3, request_id="left")
-    # With a request id, as this client sends, it goes on, for the one who asks again.
-    assert len(own.fork_code_context(parent, count=4, request_id="left")) == 4
+    request = pb.ForkCodeContextRequest(context_id=parent.id, count=4)
+    with connected(forking.target) as stub:
+        with pytest.raises(grpc.RpcError):
+            stub.ForkCodeContext(request, timeout=0.3)
+        until(lambda: [each.id for each in own.list_code_contexts()] == [parent.id])
+        request.request_id = parent.id
+        with pytest.raises(grpc.RpcError):
+            stub.ForkCodeContext(request, timeout=0.3)
+        assert len(stub.ForkCodeContext(request).contexts) == 4
+    assert len(list(own.list_code_contexts())) == 5
 
 
 def test_a_checkpoint(own: CodeContextClient, parent: CodeContext) -> None:
