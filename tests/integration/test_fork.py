@@ -28,6 +28,7 @@ from codecontext import (
     ContextFailedError,
     ContextHasThreadsError,
     ContextState,
+    ForkUnsupportedError,
     InvalidArgumentError,
     Outcome,
     QuotaExceededError,
@@ -752,7 +753,16 @@ def test_the_command_line_forks(
     assert json.loads(shown.stdout)["parent_context_id"] == copies[0].id
 
 
-def test_the_server_tells_that_it_forks(own: CodeContextClient) -> None:
-    """`fork` is among the capabilities of the Python runtime."""
-    (python,) = (each for each in own.get_server_info().runtimes if each.language == "python")
-    assert "fork" in python.capabilities
+def test_other_languages_are_not_forked(own: CodeContextClient) -> None:
+    """A context of a language that can't be forked says so, and the server tells before."""
+    languages = {each.language: each for each in own.get_server_info().runtimes}
+    for language in languages.keys() - {"python"}:
+        assert "fork" not in languages[language].capabilities
+        if languages[language].failure:
+            continue
+        context = own.create_code_context(language)
+        with pytest.raises(ForkUnsupportedError) as refused:
+            own.fork_code_context(context)
+        assert refused.value.metadata["language"] == language
+        own.delete_code_context(context)
+    assert "fork" in languages["python"].capabilities
