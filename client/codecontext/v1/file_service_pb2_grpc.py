@@ -120,7 +120,7 @@ class FileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DownloadFile(self, request, context):
-        """Reads a file: first its info, then its content.
+        """Reads a file: first its info, then its content, as far as it went when it was opened.
 
         NOT_FOUND (FILE_NOT_FOUND): no such file. INVALID_ARGUMENT: the offset is past its end.
         """

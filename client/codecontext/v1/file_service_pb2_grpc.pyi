@@ -59,7 +59,7 @@ class FileServiceStub:
     content is not what was announced; upload again.
     """
     DownloadFile: _grpc.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]
-    """Reads a file: first its info, then its content.
+    """Reads a file: first its info, then its content, as far as it went when it was opened.
 
     NOT_FOUND (FILE_NOT_FOUND): no such file. INVALID_ARGUMENT: the offset is past its end.
     """
@@ -125,7 +125,7 @@ class FileServiceAsyncStub(FileServiceStub):
     content is not what was announced; upload again.
     """
     DownloadFile: _aio.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]  # type: ignore[assignment]
-    """Reads a file: first its info, then its content.
+    """Reads a file: first its info, then its content, as far as it went when it was opened.
 
     NOT_FOUND (FILE_NOT_FOUND): no such file. INVALID_ARGUMENT: the offset is past its end.
     """
@@ -198,7 +198,7 @@ class FileServiceServicer:
         request: _file_service_pb2.DownloadFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_file_service_pb2.DownloadFileResponse], _abc.AsyncIterator[_file_service_pb2.DownloadFileResponse]]:
-        """Reads a file: first its info, then its content.
+        """Reads a file: first its info, then its content, as far as it went when it was opened.
 
         NOT_FOUND (FILE_NOT_FOUND): no such file. INVALID_ARGUMENT: the offset is past its end.
         """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -36,6 +37,7 @@ _THREADS = 4
 _SHA256_BYTES = 32
 _DEFAULT_MODE = 0o644
 
+_ResultT = TypeVar("_ResultT")
 _Call = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -89,9 +91,9 @@ class FileServicer(FileServiceServicer):
             )
             yield pb.DownloadFileResponse(file=_info(download.info))
             # The next piece is read while this one is sent.
-            reading = asyncio.ensure_future(session.do(lambda: download.read(_CHUNK)))
+            reading = _begin(session.do(lambda: download.read(_CHUNK)))
             while data := await reading:
-                reading = asyncio.ensure_future(session.do(lambda: download.read(_CHUNK)))
+                reading = _begin(session.do(lambda: download.read(_CHUNK)))
                 yield pb.DownloadFileResponse(data=data)
             yield pb.DownloadFileResponse(sha256=download.sha256)
 
@@ -201,9 +203,16 @@ async def _receive(
             raise InvalidArgument(FieldViolation("data", text))
         if writing is not None:
             await writing
-        writing = asyncio.ensure_future(session.do(lambda data=message.data: upload.write(data)))  # type: ignore[misc]
+        writing = _begin(session.do(functools.partial(upload.write, message.data)))
     if writing is not None:
         await writing
+
+
+def _begin(work: Coroutine[Any, Any, _ResultT]) -> asyncio.Future[_ResultT]:
+    """Begins something whose end may not be waited for, if the call fails before."""
+    begun = asyncio.ensure_future(work)
+    begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return begun
 
 
 async def _next(

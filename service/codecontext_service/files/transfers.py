@@ -214,7 +214,8 @@ class Download:
         self.info = describe(path, found)
         """The file as it was opened."""
         self._at = offset
-        self._left = length or 1 << 62
+        # What the code appends meanwhile is not waited for: that might never end.
+        self._left = min(length or found.st_size, found.st_size - offset)
         self._sum = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
