@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.processes import at_rest
 from support.runs import until
 from support.servers import ServerProcess
 
@@ -110,16 +111,6 @@ class Inventory:
         }
 
 
-def _rest(client: CodeContextClient) -> None:
-    """Waits until the pools are full and nothing is on its way."""
-
-    def full() -> bool:
-        runtimes = client.get_server_info().runtimes
-        return all(each.pool_ready == each.pool_size for each in runtimes)
-
-    until(full)
-
-
 def _cycle(client: CodeContextClient, chances: random.Random, living: list[CodeContext]) -> None:
     """Makes a context, and lets it and others meet with something."""
     sandbox = chances.choice(living).sandbox_id if living and chances.random() < 0.3 else None
@@ -149,14 +140,14 @@ def test_nothing_is_left_of_contexts_in_any_order(server: ServerProcess, tmp_pat
         for context in [client.create_code_context() for _ in range(LIVING)]:
             client.run_code("1", context=context)
             client.delete_code_context(context)
-        _rest(client)
+        at_rest(server)
         before = Inventory(server, tmp_path / "state")
         living: list[CodeContext] = []
         for _ in range(CYCLES):
             _cycle(client, chances, living)
         for context in client.list_code_contexts():
             client.delete_code_context(context, force=True)
-        _rest(client)
+        at_rest(server)
         with contextlib.suppress(AssertionError):
             until(lambda: not Inventory(server, tmp_path / "state").other_than(before))
         assert Inventory(server, tmp_path / "state").other_than(before) == {}
