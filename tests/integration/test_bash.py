@@ -214,6 +214,14 @@ def test_what_programs_inherit(run) -> None:
     assert "socket" not in links
 
 
+def test_programs_have_the_usual_signals(run) -> None:
+    """A program whose reader has gone ends in silence, as in any shell, and SIGINT finds programs."""
+    said = run("yes | head -n 1; echo ${PIPESTATUS[0]}")
+    assert (said.stdout, said.stderr) == ("y\n141\n", "")
+    ignored = run("grep SigIgn /proc/self/status").stdout.split()[1]
+    assert int(ignored, 16) & 0b1000000000010 == 0  # SIGINT and SIGPIPE
+
+
 def test_what_bash_can_not_do(client: CodeContextClient, context: CodeContext) -> None:
     """Completions, inspections and forks are refused with a reason, and GetServerInfo lists none of them."""
     (info,) = (each for each in client.get_server_info().runtimes if each.language == "bash")

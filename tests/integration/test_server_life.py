@@ -16,11 +16,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.processes import (
     Watch,
-    at_rest,
     has_folder,
     inhabitants,
     interpreter_of,
     keeper_of,
+    pools_are_full,
     processes_of,
     workspace_of,
 )
@@ -327,7 +327,9 @@ def test_a_keeper_killed_with_its_zygote_leaves_nothing(
     with serving(state, *flags) as (server, client):
         context = client.create_code_context()
         client.run_code(DAEMONS, context=context)
-        at_rest(server)  # else the launcher may be forking a process that looks like itself
+        until(
+            lambda: pools_are_full(client)
+        )  # else the launcher may be forking one that looks like it
         keeper, launcher = keeper_of(server, context), server.workers("launcher")[-1]
         interpreter = interpreter_of(server, context)
         with Watch(processes_of(server, context)) as watch:
@@ -363,7 +365,7 @@ def test_a_killed_launcher_fails_contexts_truthfully(
         client.run_code(DAEMONS, context=idle)
         with LiveRun(client, busy) as run, Watch(server.descendants()) as watch:
             run.begun()
-            at_rest(server)  # as above
+            until(lambda: pools_are_full(client))  # as above
             server.workers("launcher")[which].kill()
             assert run.outcome is Outcome.CRASHED
             until(lambda: state_of(client, idle) is ContextState.FAILED)

@@ -168,7 +168,7 @@ def at_rest(server: ServerProcess) -> tuple[int, int]:
 
         def is_full() -> bool:
             runtimes = client.get_server_info().runtimes
-            return all(each.pool_ready == each.pool_size for each in runtimes) and (
+            return pools_are_full(client) and (
                 len(_cells(server)) == sum(each.pool_size for each in runtimes) + READY
             )
 
@@ -176,11 +176,17 @@ def at_rest(server: ServerProcess) -> tuple[int, int]:
         return descriptor_count(server), len(server.descendants())
 
 
+def pools_are_full(client: CodeContextClient) -> bool:
+    """Whether a server has made all the interpreters that it keeps ready."""
+    runtimes = client.get_server_info().runtimes
+    return all(each.pool_ready == each.pool_size for each in runtimes)
+
+
 def _cells(server: ServerProcess) -> list[psutil.Process]:
     """The first processes of all cells, taken or ready, of a server that has pid namespaces."""
     launcher = server.zygote.parent()
     assert launcher is not None
-    return [child for child in launcher.children() if child.cmdline() == launcher.cmdline()]
+    return [child for child in launcher.children() if _is_first(child)]
 
 
 def has_folder(context: CodeContext) -> bool:

@@ -24,11 +24,35 @@ class Program:
     framed: bool = False
     """Whether its channel is a stream, see `workers.channel`."""
 
+    @property
+    def order(self) -> dict[str, Any]:
+        """What the launcher is told."""
+        return {"argv": self.argv, "env": clean_environment(self.argv[0]) | dict(self.env)}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of `workers` that is an interpreter: the launcher has it loaded, and forks it."""
+
+    name: str
+    """Its name below `workers`; it has a function `run`."""
+
+    options: Mapping[str, Any]
+    """What that is told, as JSON."""
+
+    framed = False
+    """Its channel has packets."""
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What the launcher is told."""
+        return {"module": self.name, "options": dict(self.options)}
+
 
 class ProgramForker(Forker):
     """Has the launcher start a program, confined as every interpreter is."""
 
-    def __init__(self, launcher: Launcher, program: Program) -> None:
+    def __init__(self, launcher: Launcher, program: Program | Module) -> None:
         """Knows what to start.
 
         Args:
@@ -37,10 +61,7 @@ class ProgramForker(Forker):
         """
         super().__init__(launcher)
         self.framed = program.framed
-        self._command: dict[str, Any] = {
-            "argv": program.argv,
-            "env": clean_environment(program.argv[0]) | dict(program.env),
-        }
+        self._command = program.order
 
     async def order(self, descriptors: list[int], where: dict[str, Any]) -> tuple[int, int]:
         """Has it started; see `Forker`."""

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from codecontext_service.config import RuntimeConfig
-from codecontext_service.processes.bootstrap import command
-from codecontext_service.processes.programs import Program
+from codecontext_service.processes.programs import Module
 
 from .programs import output_of
-
-_CHANNEL_FD = 3
 
 
 class Bash:
@@ -22,10 +17,9 @@ class Bash:
         """Returns what it reads beside the system's own: the shell."""
         return (config.interpreter,)
 
-    async def program(self, config: RuntimeConfig) -> Program:
-        """Returns how its worker is started, which starts the shell."""
-        options = {"fd": _CHANNEL_FD, "bash": config.interpreter, "raises": config.status_raises}
-        return Program(tuple(command(sys.executable, "bash.worker", options, "-S")))
+    async def program(self, config: RuntimeConfig) -> Module:
+        """Returns its worker, which starts the shell."""
+        return Module("bash.worker", {"bash": config.interpreter, "raises": config.status_raises})
 
     async def version(self, config: RuntimeConfig) -> str:
         """Returns its version."""

@@ -12,7 +12,7 @@ from codecontext_service.processes.keeper import KeeperLost
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
-from codecontext_service.processes.programs import Program, ProgramForker
+from codecontext_service.processes.programs import Module, Program, ProgramForker
 
 from .base import InterpreterError
 from .pooled import PooledRuntime
@@ -27,7 +27,7 @@ class Language(Protocol):
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns the directories and files that they read, beside those of the system."""
 
-    async def program(self, config: RuntimeConfig) -> Program:
+    async def program(self, config: RuntimeConfig) -> Program | Module:
         """Returns how one is started.
 
         Raises:

@@ -6,8 +6,9 @@ of all; else it is a subreaper, which ends all when the server is gone.
 
 From the server: `{"spawn": number, "argv": […], "env": {…}}` with the descriptors that become 3 and 2,
 `{"cell": number, "spec": {…}}` with the socket of its keeper, and a pidfd of the keeper of another cell of
-the same sandbox if there is one, `{"exec": number, "argv": […], "env": {…}, …}` for an interpreter that is
-a program of its own, see `placing`; without cells `{"keep": pid}` for each keeper and `{"sweep": number}`.
+the same sandbox if there is one, `{"exec": number, …}` for an interpreter, which is a program (`argv`, `env`)
+or a module of this package (`module`, `options`), see `placing` for the rest; without cells
+`{"keep": pid}` for each keeper and `{"sweep": number}`.
 To the server: `{"ready": …}` once, `{"answer": number, …}` to each order that has a number, with the `pid`
 of what was started (and a pidfd of a keeper or an interpreter) or the `error` that prevented it, and
 `{"exited": pid, …}` for each child that it has reaped.
@@ -16,6 +17,7 @@ of what was started (and a pidfd of a keeper or an interpreter) or the `error` t
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -144,12 +146,9 @@ class Launcher:
                 message["cell"], lambda: self._fork_cell(spec, *descriptors), with_pidfd=True
             )
         elif "exec" in message:
-            argv, env = message["argv"], message["env"]
             self._start(
                 message["exec"],
-                lambda: self._placing.fork(
-                    message, descriptors, lambda: _exec_interpreter(argv, env)
-                ),
+                lambda: self._placing.fork(message, descriptors, _interpreter(message)),
                 with_pidfd=True,
             )
         elif "keep" in message:
@@ -162,7 +161,7 @@ class Launcher:
     def _start(self, number: int, start: Callable[[], int], *, with_pidfd: bool = False) -> None:
         try:
             pid = start()
-        except OSError as error:
+        except (OSError, ImportError) as error:
             send_message(self._end, {"answer": number, "error": str(error)})
             return
         self._known.add(pid)
@@ -215,6 +214,19 @@ class Launcher:
         workspace = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         confine(containment.of_keeper("cell", spec.uid))
         return [workspace]
+
+
+def _interpreter(order: dict[str, Any]) -> Callable[[], None]:
+    """Returns what an interpreter's process does."""
+    if "module" not in order:
+        return lambda: _exec_interpreter(order["argv"], order["env"])
+    # Imported here once, and shared by all that are forked.
+    module = importlib.import_module(f"{__package__}.{order['module']}")
+
+    def run() -> None:
+        module.run(socket.socket(fileno=_PROGRAM_CHANNEL_FD), order["options"])
+
+    return run
 
 
 def _exec_interpreter(argv: list[str], env: dict[str, str]) -> None:

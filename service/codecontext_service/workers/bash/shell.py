@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import signal
 import socket
 import struct
 import termios
@@ -106,6 +107,8 @@ class Shell:
         try:
             syscalls.die_with_parent(parent)
             os.setsid()
+            for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # ignored here
+                signal.signal(number, signal.SIG_DFL)
             # First out of the way, so that none covers another.
             sources = (control, nothing, self._code, self._input, 2)
             moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in sources]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import resource
 import select
 import signal
 import socket
-import sys
 from typing import Any, NoReturn
 
 from codecontext_service.workers import syscalls
@@ -236,10 +234,12 @@ def _describe(status: int) -> str:
     return str(status)
 
 
-def main() -> None:
-    """Is the worker; the options are the first argument, as JSON."""
-    options = json.loads(sys.argv[1])
-    end = socket.socket(fileno=options["fd"])
-    end.set_inheritable(False)
+def run(end: socket.socket, options: dict[str, Any]) -> NoReturn:
+    """Is the worker, in a process that the launcher has forked; see `placing`.
+
+    Args:
+        end: Its end of the channel.
+        options: `bash`: the path of the shell; `raises`: whether a status other than 0 is an error.
+    """
     syscalls.set_dumpable(False)  # the code has the same user, and nothing to look for here
     Worker(Channel(end), options["bash"], raises=options["raises"]).serve()
