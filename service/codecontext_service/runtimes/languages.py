@@ -10,10 +10,11 @@ from codecontext_service.processes.launcher import Launcher
 
 from .base import Runtime
 from .bash import Bash
+from .node import Node
 from .programs import Language, ProgramRuntime
 from .python import PythonRuntime
 
-PROGRAMS: dict[str, Language] = {"bash": Bash()}
+PROGRAMS: dict[str, Language] = {"javascript": Node(), "typescript": Node(), "bash": Bash()}
 """Those whose interpreters are programs. Python's are forked from a zygote."""
 
 

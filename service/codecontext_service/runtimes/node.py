@@ -1,0 +1,37 @@
+"""JavaScript and TypeScript: a resident Node, see `workers/node`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from codecontext_service.config import RuntimeConfig
+from codecontext_service.processes.programs import Program
+
+from .programs import output_of
+
+_WORKER = Path(__file__).parent.parent / "workers" / "node" / "worker.js"
+
+_FLAGS = (
+    # Code that is terminated in a timer's callback leaves the stack of async hooks as it was.
+    "--no-force-async-hooks-checks",
+    "--disable-warning=ExperimentalWarning",  # of the type stripping
+)
+
+
+class Node:
+    """What is to be known of the languages that Node runs."""
+
+    capabilities: tuple[str, ...] = ("interrupt", "input")
+
+    def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
+        """Returns what it reads beside the system's own: Node, and the worker's code."""
+        return (str(Path(config.interpreter).resolve()), config.interpreter, str(_WORKER.parent))
+
+    async def program(self, config: RuntimeConfig) -> Program:
+        """Returns how its worker is started."""
+        argv = (config.interpreter, *_FLAGS, str(_WORKER), config.language)
+        return Program(argv, framed=True)
+
+    async def version(self, config: RuntimeConfig) -> str:
+        """Returns its version."""
+        return (await output_of([config.interpreter, "--version"])).removeprefix("v")

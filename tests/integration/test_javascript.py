@@ -1,0 +1,142 @@
+"""What is JavaScript's own, beside what holds for every language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from codecontext import CodeContext, CodeContextClient, Execution
+
+
+@pytest.fixture
+def context(client: CodeContextClient) -> Iterator[CodeContext]:
+    """A fresh JavaScript context."""
+    each = client.create_code_context("javascript")
+    yield each
+    client.delete_code_context(each, force=True)
+
+
+@pytest.fixture
+def run(client: CodeContextClient, context: CodeContext):
+    """Runs code in the context."""
+
+    def run(code: str, **options: object) -> Execution:
+        return client.run_code(code, context=context, **{"timeout": 30, **options})
+
+    return run
+
+
+def test_names_persist_and_may_be_declared_again(run) -> None:
+    """Constants, variables, classes and functions stay from run to run, and each may be declared anew."""
+    run("const a = 1; let b = 2; class C { d = 3 } function f() { return a + b }")
+    assert run("f() + new C().d").text == "6"
+    assert run("const a = 10; let b = 20; class C { d = 30 } a + b + new C().d").text == "60"
+
+
+def test_await_at_the_top_and_promises_as_results(run) -> None:
+    """`await` may stand anywhere, and a promise as the last expression is awaited."""
+    assert run("await Promise.resolve(20) + 1").text == "21"
+    assert run("Promise.resolve(22)").text == "22"
+    rejected = run("Promise.reject(new RangeError('no'))")
+    assert (rejected.outcome, rejected.error.name) == ("RAISED", "RangeError")
+
+
+def test_modules_load_from_the_working_directory(run) -> None:
+    """`require`, `import()` and import statements find files beside the code, and names that lack are told."""
+    run("require('fs').writeFileSync('one.mjs', 'export default 1; export const two = 2')")
+    run("require('fs').writeFileSync('three.js', 'module.exports = 3')")
+    code = "import one, { two } from './one.mjs';\nimport * as all from './one.mjs';\n"
+    assert run(code + "[one, two, all.two, require('./three.js')]").results[0].json == [1, 2, 2, 3]
+    assert run("(await import('./one.mjs')).two").text == "2"
+    missing = run("\nimport { four } from './one.mjs'")
+    assert (missing.error.name, missing.error.line_number) == ("SyntaxError", 2)
+
+
+def test_output_and_displays_come_in_order(run) -> None:
+    """The console, the process's streams and displays come in the order in which the code made them."""
+    done = run(
+        "console.log('a'); process.stdout.write('b\\n'); display({x: 1}); console.error('c'); 4"
+    )
+    assert (done.stdout, done.stderr) == ("a\nb\n", "c\n")
+    assert [result.text for result in done.results] == ["{ x: 1 }", "4"]
+
+
+def test_errors_name_the_line(run) -> None:
+    """What is thrown, and what can't be parsed, tells its line in the cell and none of our own frames."""
+    raised = run("function f() {\n  throw new TypeError('no')\n}\n\nf()")
+    assert (raised.error.name, raised.error.value, raised.error.line_number) == (
+        "TypeError",
+        "no",
+        2,
+    )
+    assert "workers/node" not in "\n".join(raised.error.traceback)
+    unparsed = run("let a = 1\nlet b = ;")
+    assert (unparsed.outcome, unparsed.error.name) == ("RAISED", "SyntaxError")
+    assert unparsed.error.line_number == 2
+
+
+def test_what_nobody_catches_is_reported(run) -> None:
+    """Errors in timers and rejections that nobody handles go to stderr, and the context goes on."""
+    done = run(
+        "setTimeout(() => { throw new Error('one') }, 1); Promise.reject(new Error('two'));"
+        "await new Promise((resolve) => setTimeout(resolve, 50)); 3"
+    )
+    assert done.outcome == "SUCCEEDED"
+    assert "one" in done.stderr
+    assert "two" in done.stderr
+    assert run("1 + 1").text == "2"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while (true) {}",
+        "await 1; while (true) {}",
+        "await new Promise(() => {})",
+        "setInterval(() => {}, 10); await new Promise(() => {})",
+        "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)",
+        "require('child_process').execSync('sleep 60')",
+    ],
+)
+def test_what_never_ends_is_stopped_and_the_state_stays(run, code: str) -> None:
+    """Loops, waits and child processes are interrupted; the context keeps its state, and later runs."""
+    run("const kept = 7")
+    stopped = run(code, timeout=0.3)
+    assert (stopped.outcome, stopped.state_kept) == ("TIMED_OUT", True)
+    assert [run("kept").text for _ in range(3)] == ["7"] * 3
+
+
+def test_values_show_themselves(run) -> None:
+    """Objects come as JSON and as text, images as images, tables as HTML; cycles and BigInt as text."""
+    assert run("({ a: [1, { b: 2 }] })").results[0].json == {"a": [1, {"b": 2}]}
+    assert run("const c = {}; c.c = c; c").results[0].json is None
+    assert run("[1n, new Map([[1, 2]])]").text == "[ 1n, Map(1) { 1 => 2 } ]"
+    assert run("Buffer.from('89504e470d0a1a0a00', 'hex')").results[0].png == bytes.fromhex(
+        "89504e470d0a1a0a00"
+    )
+    assert run("display.html('<b>1</b>')").results[0].html == "<b>1</b>"
+    assert "<td>&lt;</td>" in run("console.table([{ a: '<' }])").results[0].html
+
+
+def test_input(run) -> None:
+    """`prompt` and readline ask for lines; without `allow_input` they raise at once."""
+    refused = run("prompt('name? ')")
+    assert (refused.outcome, refused.error.name) == ("RAISED", "InputNotAllowedError")
+    asked = run(
+        "prompt('name? ')", allow_input=True, on_input=lambda prompt, password: f"<{prompt}>"
+    )
+    assert asked.text == "'<name? >'"
+
+
+def test_an_exit_is_a_crash_with_its_status(run) -> None:
+    """`process.exit` ends the context, and its status is told."""
+    ended = run("process.exit(3)")
+    assert (ended.outcome, ended.state_kept) == ("CRASHED", False)
+    assert "3" in ended.outcome_message
+
+
+def test_many_lines(run) -> None:
+    """100,000 lines arrive whole."""
+    done = run("for (let i = 0; i < 100000; i++) console.log(i)")
+    assert done.stdout == "".join(f"{number}\n" for number in range(100_000))

@@ -1,0 +1,48 @@
+"""What is TypeScript's own, beside what holds for JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from codecontext import CodeContext, CodeContextClient, Execution
+
+
+@pytest.fixture
+def run(client: CodeContextClient) -> Iterator[object]:
+    """Runs code in a fresh TypeScript context."""
+    context: CodeContext = client.create_code_context("typescript")
+
+    def run(code: str) -> Execution:
+        return client.run_code(code, context=context, timeout=30)
+
+    yield run
+    client.delete_code_context(context, force=True)
+
+
+def test_types_are_stripped(run) -> None:
+    """Annotations, interfaces and generics have no effect, and names persist."""
+    run("interface Point { x: number }\nconst move = <T extends Point>(p: T): number => p.x + 1")
+    assert run("move({ x: 1 } as Point)").text == "2"
+
+
+def test_enums_and_namespaces(run) -> None:
+    """What needs code made for it works too."""
+    assert run("enum Colour { Red, Green }\nColour.Green").text == "1"
+    assert run("namespace N { export const x: number = 5 }\nN.x").text == "5"
+
+
+@pytest.mark.parametrize("before", ["let a: number = 1\n", "enum E {\n  A,\n\n  B }\n"])
+def test_errors_name_the_line_that_was_written(run, before: str) -> None:
+    """The line of an error is that of the code as it was written, where stripping moves lines too."""
+    line = before.count("\n") + 2
+    raised = run(f"{before}function f(x: number): never {{\n  throw new Error(`${{x}}`) }}\nf(1)")
+    assert (raised.error.value, raised.error.line_number) == ("1", line)
+
+
+def test_syntax_errors_raise(run) -> None:
+    """What can't be parsed ends as RAISED, with its line."""
+    unparsed = run("let a: number = 1\nlet b: = 2")
+    assert (unparsed.outcome, unparsed.error.name) == ("RAISED", "SyntaxError")
+    assert unparsed.error.line_number == 2
