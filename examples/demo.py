@@ -58,17 +58,24 @@ print("it runs", flush=True)
 while True:
     pass"""
 
+SUMS = {
+    "bash": "cut -d, -f1 anscombe.csv | sort | uniq -c",
+    "javascript": "require('fs').readFileSync('anscombe.csv', 'utf8').trim().split('\\n').length - 1",
+    "typescript": "const rows: string = require('fs').readFileSync('anscombe.csv', 'utf8'); rows.length",
+}
+"""What other languages do with a file that Python has read, where the server has them."""
+
 console = Console(highlight=False)
 
 
-def show_code(code: str) -> None:
+def show_code(code: str, language: str = "python") -> None:
     """Prints code that is about to run."""
-    console.print(Padding(Syntax(code, "python", background_color="default"), (0, 2)))
+    console.print(Padding(Syntax(code, language, background_color="default"), (0, 2)))
 
 
 def run(client: CodeContextClient, context: CodeContext, code: str) -> Execution:
     """Runs code, and shows it with what it writes, while it writes, and with its results."""
-    show_code(code)
+    show_code(code, context.language)
     execution = client.run_code(
         code,
         context=context,
@@ -154,6 +161,18 @@ def show_delete(client: CodeContextClient, context: CodeContext) -> Execution:
     return ended
 
 
+def show_languages(client: CodeContextClient, context: CodeContext) -> list[Execution]:
+    """Runs a piece of each other language that is there, on the files of a Python context."""
+    executions = []
+    for language in dict.fromkeys(each.language for each in client.get_server_info().runtimes):
+        if code := SUMS.get(language):
+            title(f"The same files, in {language}")
+            other = client.create_code_context(language, sandbox_id=context.sandbox_id)
+            executions.append(run(client, other, code))
+            client.delete_code_context(other)
+    return executions
+
+
 def show_refusal(what: str, error: CodeContextError) -> None:
     """Shows how a call was refused."""
     console.print(f"{what}: {error.code.name}, {error.reason}", markup=False)
@@ -171,6 +190,8 @@ def main() -> None:
         idle = client.create_code_context(labels={"demo": "idle"})
         context = client.create_code_context(labels={"demo": "work"})
         executions = show_work(client, context)
+
+        executions += show_languages(client, context)
 
         title("Contexts are listed until they are deleted")
         show_contexts(client)
