@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from codecontext_service.config import Config
 
 _CELLS = (
-    "run the server as root, or allow user namespaces: kernel.unprivileged_userns_clone=1, "
-    "user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0; in a container they "
-    "need its seccomp profile to allow unshare and mount"
+    "run the server as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow user namespaces: "
+    "kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, "
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container these need a seccomp profile that "
+    "allows unshare and mount, and a /proc of which nothing is masked (procMount: Unmasked)"
 )
 _HOW = {
     "memory_limit_hard": (
         "a control group of the server's own that it can write to: as root outside of a container, by "
         "`systemd-run --user --scope -p Delegate=yes codecontext serve`, or a container with writable cgroups"
     ),
-    "process_limit": "run the server as an ordinary user, or as root without a user namespace",
+    "process_limit": (
+        "run the server as an ordinary user, or as root with CAP_SYS_ADMIN and CAP_NET_ADMIN: root's processes "
+        "in a user namespace are not counted"
+    ),
 }
 """What gives a guarantee that is missing though there are cells."""
 
