@@ -161,16 +161,14 @@ def show_delete(client: CodeContextClient, context: CodeContext) -> Execution:
     return ended
 
 
-def show_languages(client: CodeContextClient, context: CodeContext) -> list[Execution]:
+def show_languages(client: CodeContextClient, context: CodeContext) -> None:
     """Runs a piece of each other language that is there, on the files of a Python context."""
-    executions = []
     for language in dict.fromkeys(each.language for each in client.get_server_info().runtimes):
         if code := SUMS.get(language):
             title(f"The same files, in {language}")
             other = client.create_code_context(language, sandbox_id=context.sandbox_id)
-            executions.append(run(client, other, code))
+            run(client, other, code)
             client.delete_code_context(other)
-    return executions
 
 
 def show_refusal(what: str, error: CodeContextError) -> None:
@@ -191,7 +189,7 @@ def main() -> None:
         context = client.create_code_context(labels={"demo": "work"})
         executions = show_work(client, context)
 
-        executions += show_languages(client, context)
+        show_languages(client, context)
 
         title("Contexts are listed until they are deleted")
         show_contexts(client)
