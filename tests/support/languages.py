@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -124,4 +124,40 @@ BASH = Dialect(
     pid="echo $$",
 )
 
-DIALECTS = (PYTHON, BASH)
+JAVASCRIPT = Dialect(
+    language="javascript",
+    aliases=("js", "node", "nodejs"),
+    say=lambda text: f"console.log('{text}')",
+    complain=lambda text: f"console.error('{text}')",
+    keep=lambda name, text: f"var {name} = '{text}'",
+    tell=lambda name: f"console.log({name})",
+    define="function greet(whom) {\n  console.log('hello', whom)\n}",
+    greet=lambda whom: f"greet('{whom}')",
+    fail="console.log('before')\nnull.x",
+    failure="TypeError",
+    broken="console.log('before')\n)",
+    broken_line=2,
+    endless="while (true) {}",
+    sleep="require('child_process').execSync('sleep 60')",
+    ask="console.log('hello ' + prompt('name? '))",
+    variable=lambda name: f"console.log(process.env['{name}'] ?? '')",
+    where="console.log(process.cwd())",
+    exit=lambda status: f"process.exit({status})",
+    daemon=(
+        "console.log(require('child_process').spawn('sleep', ['60'], "
+        "{ detached: true, stdio: 'ignore' }).pid)"
+    ),
+    flood="for (let n = 0; n < 1000; n++) console.log('x'.repeat(3999))",
+    save=lambda path, text: f"require('fs').writeFileSync('{path}', '{text}')",
+    load=lambda path: f"process.stdout.write(require('fs').readFileSync('{path}')); undefined",
+    breach=(
+        "for (const fd of require('fs').readdirSync('/proc/self/fd'))\n"
+        "  if (fd > 2) try { require('fs').writeSync(Number(fd), 'garbage') } catch {}"
+    ),
+    lines="for (let n = 0; n < 1000; n++) console.log(n)",
+    pid="console.log(process.pid)",
+)
+
+TYPESCRIPT = replace(JAVASCRIPT, language="typescript", aliases=("ts", "TS"))
+
+DIALECTS = (PYTHON, BASH, JAVASCRIPT, TYPESCRIPT)
