@@ -38,6 +38,9 @@ _LAST = (channel.BEGUN, channel.FINISHED)
 """What nothing follows for a while: to look for more would cost an exception each time."""
 
 _TEXT = (channel.STDOUT + channel.WHOLE, channel.STDERR + channel.WHOLE)
+_INTERRUPT_AGAIN_S = 0.25
+"""After what time a program that goes on is interrupted once more."""
+
 _MAX_MESSAGE = 256 << 20
 _MAX_COMPLAINT = 2000
 """The most bytes that are kept of what an interpreter writes that can't start."""
@@ -79,6 +82,9 @@ class ChannelInterpreter:
         self._channel: Transport = (StreamTransport if ours.framed else PacketTransport)(
             ours.channel
         )
+        self._is_program = ours.framed
+        """Whether it is a program of another language, which may miss an interrupt."""
+        self._interrupting: asyncio.TimerHandle | None = None
         self._pipes = Pipes(ours.stdout, ours.stderr, self._on_pipe)
         self._text = TextBuffer(self._on_text)
         self._assembler = Assembler(_MAX_MESSAGE)
@@ -234,8 +240,17 @@ class ChannelInterpreter:
         """Asks the run to stop."""
         if self._begun:
             self.member.interrupt(self._group)
+            self._stop_interrupting()
+            if self._is_program and not self._ended:
+                # A child that it was about to start has heard of nothing.
+                self._interrupting = self._loop.call_later(_INTERRUPT_AGAIN_S, self.interrupt)
         else:  # the interpreter would not know which run is meant
             self._interrupt_wanted = True
+
+    def _stop_interrupting(self) -> None:
+        if self._interrupting is not None:
+            self._interrupting.cancel()
+            self._interrupting = None
 
     def pause(self) -> None:
         """Stops reading what it writes, so that it must wait."""
@@ -289,6 +304,7 @@ class ChannelInterpreter:
     def close(self) -> None:
         """Closes what the server holds of it, once it is gone or vacated; of its cell in the first case."""
         self._ended = True
+        self._stop_interrupting()
         if self._ending is not None:
             self._ending.cancel()
         self._stop_reading()
@@ -361,6 +377,7 @@ class ChannelInterpreter:
         elif kind == channel.FINISHED:
             finished = decode_finished(content)
             self._begun = self._interrupt_wanted = False
+            self._stop_interrupting()
             self._pipes.drain()
             self.listener.on_finished(finished)
         elif kind == channel.READY:
