@@ -82,8 +82,8 @@ class ChannelInterpreter:
         self._channel: Transport = (StreamTransport if ours.framed else PacketTransport)(
             ours.channel
         )
-        self._is_program = ours.framed
-        """Whether it is a program of another language, which may miss an interrupt."""
+        self.interrupt_again = False
+        """Whether a run that goes on is interrupted again: a child that was about to start heard of nothing."""
         self._interrupting: asyncio.TimerHandle | None = None
         self._pipes = Pipes(ours.stdout, ours.stderr, self._on_pipe)
         self._text = TextBuffer(self._on_text)
@@ -241,8 +241,7 @@ class ChannelInterpreter:
         if self._begun:
             self.member.interrupt(self._group)
             self._stop_interrupting()
-            if self._is_program and not self._ended:
-                # A child that it was about to start has heard of nothing.
+            if self.interrupt_again and not self._ended:
                 self._interrupting = self._loop.call_later(_INTERRUPT_AGAIN_S, self.interrupt)
         else:  # the interpreter would not know which run is meant
             self._interrupt_wanted = True

@@ -33,6 +33,9 @@ class PooledRuntime(ABC):
     capabilities: tuple[str, ...] = ()
     """What its interpreters can do, by the names of the API."""
 
+    interrupts_again = False
+    """Whether its interpreters are interrupted until their run has ended, see `ChannelInterpreter`."""
+
     def __init__(self, config: RuntimeConfig, cells: Cells) -> None:
         """Makes a runtime that is not started yet.
 
@@ -118,6 +121,7 @@ class PooledRuntime(ABC):
 
     async def _start(self, cell: Member | None) -> ChannelInterpreter:
         interpreter = ChannelInterpreter(await self.fork(cell))
+        interpreter.interrupt_again = self.interrupts_again
         try:
             await interpreter.ready
             await interpreter.settle()

@@ -45,6 +45,8 @@ class Language(Protocol):
 class ProgramRuntime(PooledRuntime):
     """A program that is an interpreter."""
 
+    interrupts_again = True
+
     def __init__(
         self, config: RuntimeConfig, language: Language, launcher: Launcher, cells: Cells
     ) -> None:

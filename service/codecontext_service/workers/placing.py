@@ -81,8 +81,9 @@ class Placing:
     def _settle(self, channel: int, stdout: int, stderr: int) -> None:
         """Puts descriptors and signals of a new interpreter's process in order."""
         os.setsid()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # The launcher ignores them, which children inherit: theirs could not be terminated.
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            # The launcher ignores them, or whoever started the server did, which children inherit: theirs
+            # could not be terminated.
             signal.signal(number, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (stdout, 1), (stderr, 2), (channel, self._channel_fd)):
