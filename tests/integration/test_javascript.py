@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from codecontext import CodeContext, CodeContextClient, Execution
+from codecontext import (
+    CodeContext,
+    CodeContextClient,
+    Execution,
+    ResourceLimits,
+    UnimplementedError,
+)
 
 
 @pytest.fixture
@@ -108,6 +114,13 @@ def test_what_never_ends_is_stopped_and_the_state_stays(run, code: str) -> None:
     stopped = run(code, timeout=0.3)
     assert (stopped.outcome, stopped.state_kept) == ("TIMED_OUT", True)
     assert [run("kept").text for _ in range(3)] == ["7"] * 3
+
+
+@pytest.mark.parametrize("limit", ["open_files", "file_size_bytes"])
+def test_a_limit_that_node_can_not_keep_is_refused(client: CodeContextClient, limit: str) -> None:
+    """Whoever asks for such a limit is told that nothing keeps it; no context reports one."""
+    with pytest.raises(UnimplementedError, match=limit):
+        client.create_code_context("javascript", resource_limits=ResourceLimits(**{limit: 100}))
 
 
 def test_values_show_themselves(run) -> None:

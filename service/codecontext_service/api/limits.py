@@ -83,13 +83,17 @@ def read_kept_limits(
     Raises:
         NotImplementedHere: It asks for such a one.
     """
-    _refuse_unoffered(message, *host.unkept_limits)
+    refuse_unoffered(message, *host.unkept_limits)
     limits = read_limits(checks, message, config, sandbox=sandbox)
     return limits.without(host.unkept_limits)
 
 
-def _refuse_unoffered(request: Message, *fields: str) -> None:
-    """Refuses what this server could only ignore: whoever sets such a field relies on it.
+def refuse_unoffered(request: Message, *fields: str) -> None:
+    """Refuses what could only be ignored: whoever sets such a field relies on it.
+
+    Args:
+        request: A message of limits.
+        *fields: The names of those that nothing keeps.
 
     Raises:
         NotImplementedHere: One of the fields is set.

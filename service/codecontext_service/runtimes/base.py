@@ -191,6 +191,8 @@ class Runtime(Protocol):
     """Why no interpreter can be started now; empty if one can."""
     capabilities: tuple[str, ...]
     """What its interpreters can do, by the names of the API; see `RuntimeInfo.capabilities`."""
+    unkept_limits: tuple[str, ...]
+    """The limits, by their names in `Limits`, that its interpreters can't keep."""
 
     @property
     def ready_count(self) -> int:

@@ -33,6 +33,8 @@ class PooledRuntime(ABC):
     capabilities: tuple[str, ...] = ()
     """What its interpreters can do, by the names of the API."""
 
+    unkept_limits: tuple[str, ...] = ()
+
     interrupts_again = False
     """Whether its interpreters are interrupted until their run has ended, see `ChannelInterpreter`."""
 
