@@ -25,13 +25,14 @@ from codecontext._retries import Attempts, Progress, leaves_run_behind
 from codecontext._status import error_from
 from codecontext._sync import FAREWELLS_S, Transport
 from codecontext.errors import CallCancelledError, CodeContextError, UnavailableError
+from codecontext.v1.file_service_pb2_grpc import FileServiceStub
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class AsyncTransport:
-    """A channel, and what holds for all calls on it. Belongs to one event loop."""
+    """The channels, one of them for files, and what holds for all calls. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -46,8 +47,8 @@ class AsyncTransport:
         options = list(options or ())
         self._target = target
         self._credentials = credentials
-        self._options = _channel.channel_options(options)
-        self._channel: grpc.aio.Channel | None = None
+        self._options = options
+        self._channels: dict[bool, grpc.aio.Channel] = {}
         self._uploads: Transport | None = None
         self._synchronous = functools.partial(
             Transport,
@@ -65,22 +66,24 @@ class AsyncTransport:
         self._sent_farewells: set[asyncio.Task[Any]] = set()
         self.closed = False
 
-    def _open_channel(self) -> grpc.aio.Channel:
+    def _channel_of(self, stub: type[Any]) -> grpc.aio.Channel:
         # Not before the first call: a channel belongs to the loop that runs when it is made.
-        if self._channel is None:
-            self._channel = (
-                grpc.aio.insecure_channel(self._target, self._options)
+        for_files = stub is FileServiceStub
+        if for_files not in self._channels:
+            options = _channel.channel_options(self._options, for_files=for_files)
+            self._channels[for_files] = (
+                grpc.aio.insecure_channel(self._target, options)
                 if self._credentials is None
-                else grpc.aio.secure_channel(self._target, self._credentials, self._options)
+                else grpc.aio.secure_channel(self._target, self._credentials, options)
             )
-        return self._channel
+        return self._channels[for_files]
 
     def _method(self, call: Call[Any] | Pages[Any] | Stream[Any]) -> Any:
         if self.closed:
             raise RuntimeError("the client is closed")
         stub = self._stubs.get(call.stub)
         if stub is None:
-            stub = self._stubs[call.stub] = call.stub(self._open_channel())
+            stub = self._stubs[call.stub] = call.stub(self._channel_of(call.stub))
         return call.method(stub)
 
     def _timeout_s(self, call: Call[Any] | Pages[Any]) -> float | None:
@@ -174,8 +177,8 @@ class AsyncTransport:
         self.closed = True
         if self._uploads is not None:
             self._uploads.close()
-        if self._channel is not None:
-            await self._channel.close()
+        for channel in self._channels.values():
+            await channel.close()
 
 
 async def answer_of(waited: Awaitable[T], request: Any = None) -> T:

@@ -16,6 +16,11 @@ DEFAULT_DEADLINE_S = 30.0
 TRANSFER_DEADLINE_S = 600.0
 """The deadline of an upload or download."""
 
+FLIGHT_BYTES = 256 * 1024
+"""How much of a run's events may be under way, which gRPC takes for a guideline: 5,600 of the smallest
+events have been seen. They go with a connection that is cut, and are sent again if the server has them
+still: it keeps 8,750 by default."""
+
 READS: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "codecontext.v1.CodeContextService": (
@@ -61,12 +66,19 @@ def service_config() -> str:
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": dict(RETRY_POLICY)}]})
 
 
-def channel_options(options: ChannelOptions | None) -> list[tuple[str, Any]]:
+def channel_options(
+    options: ChannelOptions | None, *, for_files: bool = False
+) -> list[tuple[str, Any]]:
     """Returns the options of a channel; the caller's own come before these.
 
     A lost server is looked for at least once a second: a run waits for its caller only so long.
     The three times of HTTP/2 pings let a hung peer be noticed within half a minute of silence;
     they are sent only while calls go on.
+
+    Args:
+        options: The caller's own.
+        for_files: Whether as much of a stream may be under way as gRPC measures that the network
+            takes, which may be many MiB; else it is at most `FLIGHT_BYTES`.
     """
     chosen: dict[str, Any] = {
         "grpc.enable_retries": 1,
@@ -79,6 +91,9 @@ def channel_options(options: ChannelOptions | None) -> list[tuple[str, Any]]:
         "grpc.http2.max_pings_without_data": 0,
         "grpc.primary_user_agent": "codecontext-python",
     }
+    if not for_files:
+        chosen["grpc.http2.bdp_probe"] = 0
+        chosen["grpc.http2.lookahead_bytes"] = FLIGHT_BYTES
     chosen.update(options or ())
     return list(chosen.items())
 

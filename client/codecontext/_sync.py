@@ -15,6 +15,7 @@ from codecontext._calls import Call, Pages, Stream, as_method, next_page
 from codecontext._retries import Attempts, Progress, leaves_run_behind
 from codecontext._status import error_from
 from codecontext.errors import CodeContextError, UnavailableError
+from codecontext.v1.file_service_pb2_grpc import FileServiceStub
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +26,7 @@ FAREWELLS_S = 1.0
 
 
 class Transport:
-    """A channel, and what holds for all calls on it. Safe to use from many threads."""
+    """The channels, one of them for files, and what holds for all calls. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -38,14 +39,17 @@ class Transport:
         channel: grpc.Channel | None,
     ) -> None:
         self._own = channel is None
-        if channel is None:
-            chosen = _channel.channel_options(options)
-            channel = (
-                grpc.insecure_channel(target, chosen)
-                if credentials is None
-                else grpc.secure_channel(target, credentials, chosen)
-            )
-        self._channel = channel
+
+        def opened(*, for_files: bool) -> grpc.Channel:
+            if channel is not None:
+                return channel
+            chosen = _channel.channel_options(options, for_files=for_files)
+            if credentials is None:
+                return grpc.insecure_channel(target, chosen)
+            return grpc.secure_channel(target, credentials, chosen)
+
+        # Neither connects before its first call.
+        self._channel, self._file_channel = opened(for_files=False), opened(for_files=True)
         self._metadata = _channel.as_metadata(metadata)
         self._deadline_s = _channel.as_timeout(deadline, _channel.DEFAULT_DEADLINE_S)
         self._stubs: dict[type[Any], Any] = {}
@@ -68,7 +72,8 @@ class Transport:
             raise RuntimeError("the client is closed")
         stub = self._stubs.get(call.stub)
         if stub is None:  # two threads may both make one; either does
-            stub = self._stubs[call.stub] = call.stub(self._channel)
+            channel = self._file_channel if call.stub is FileServiceStub else self._channel
+            stub = self._stubs[call.stub] = call.stub(channel)
         return call.method(stub)
 
     def call(self, call: Call[T]) -> T:
@@ -152,6 +157,7 @@ class Transport:
         self.closed = True
         if self._own:
             self._channel.close()
+            self._file_channel.close()
 
 
 class _Guarded(Iterator[Any]):

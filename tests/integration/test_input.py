@@ -106,7 +106,7 @@ def test_whoever_watches_may_answer(client: CodeContextClient, context: CodeCont
             if event.HasField("input_requested"):
                 assert event.input_requested.prompt == "who? "
                 client.send_input(event, "a watcher", sequence=event.sequence)
-        assert run.stdout == "a watcher\n"
+        assert (run.outcome, run.stdout) == (Outcome.SUCCEEDED, "a watcher\n")
 
 
 @pytest.mark.parametrize("how", ["interrupt", "timeout"])

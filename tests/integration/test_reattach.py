@@ -30,6 +30,7 @@ from codecontext import (
     ResourceExhaustedError,
     UnavailableError,
 )
+from codecontext._channel import FLIGHT_BYTES
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.execution_pb2 import ExecutionEvent
 
@@ -232,7 +233,8 @@ def test_a_run_waits_for_its_caller_to_come_back(
         reattach_grace=Duration(seconds=60),
     )
     events: list[ExecutionEvent] = []
-    with CuttableProxy(server.target) as proxy, connected(proxy.target) as stub:
+    window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", FLIGHT_BYTES)]
+    with CuttableProxy(server.target) as proxy, connected(proxy.target, window) as stub:
         while not events or not events[-1].HasField("completed"):
             request.after_sequence = len(events)
             stream = stub.RunCodeStream(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,17 +21,19 @@ MAX_MESSAGE_BYTES = 3 << 20
 
 
 @contextmanager
-def channel_to(target: str) -> Iterator[grpc.Channel]:
+def channel_to(target: str, options: Sequence[tuple[str, Any]] = ()) -> Iterator[grpc.Channel]:
     """Opens a channel, whose calls fail where the server sends a larger message than it promises."""
-    options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_retries", 0)]
-    with grpc.insecure_channel(target, options) as channel:
+    always = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(target, [*always, *options]) as channel:
         yield channel
 
 
 @contextmanager
-def connected(target: str) -> Iterator[CodeContextServiceStub]:
-    """Connects a stub."""
-    with channel_to(target) as channel:
+def connected(
+    target: str, options: Sequence[tuple[str, Any]] = ()
+) -> Iterator[CodeContextServiceStub]:
+    """Connects a stub, whose channel may have other options than gRPC's own."""
+    with channel_to(target, options) as channel:
         yield CodeContextServiceStub(channel)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 
 import pytest
@@ -89,6 +90,33 @@ async def test_the_place_of_who_has_gone_is_kept() -> None:
     run.execution.detach(again)
     run.execution.complete(Completed(Outcome.SUCCEEDED, "", state_kept=True))
     assert not run.abandoned
+
+
+async def test_what_was_under_way_is_kept() -> None:
+    """Of what a caller had read before it went seven eighths of the journal are kept for its return,
+    since it may not have arrived: the run waits once it has written another eighth."""
+    run = Run(3600)
+    reader = run.execution.reader(attached=True)
+    run.execution.attach()
+    for number in range(200):
+        run.write(number)
+        await reader.next_batch()
+    assert run.flows == []
+    run.execution.detach(reader)
+    numbers = itertools.count()
+    while not run.flows:
+        run.write(next(numbers))
+    last = run.execution.journal.last_sequence
+    assert (run.flows, last - reader.sequence) == ([False], 100 // 8 + 1)
+    again = run.execution.reader(reader.sequence - 100 * 7 // 8, attached=True)
+    run.execution.attach()
+    sequences = []
+    while again.sequence < last:
+        sequences += [entry.sequence for entry in await again.next_batch()]
+    assert sequences == list(range(last - 100 + 1, last + 1))
+    assert run.flows == [False, True]
+    run.execution.detach(again)
+    run.execution.complete(Completed(Outcome.SUCCEEDED, "", state_kept=True))
 
 
 async def test_without_a_return_the_run_goes_on_to_its_end() -> None:

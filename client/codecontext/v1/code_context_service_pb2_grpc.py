@@ -225,7 +225,8 @@ class CodeContextServiceServicer(object):
         A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
         last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
         a slow reader, so that nothing is lost: the events that were under way are sent again as long as
-        they are not more than half of the journal's bounds, past which a `gap` counts them.
+        they are not more than seven eighths of the journal's bounds, past which a `gap` counts them. How
+        much is under way the client decides, by its HTTP/2 window for a stream: 256 KiB are safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

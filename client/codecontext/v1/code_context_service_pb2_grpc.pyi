@@ -104,7 +104,8 @@ class CodeContextServiceStub:
     A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
     last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
     a slow reader, so that nothing is lost: the events that were under way are sent again as long as
-    they are not more than half of the journal's bounds, past which a `gap` counts them.
+    they are not more than seven eighths of the journal's bounds, past which a `gap` counts them. How
+    much is under way the client decides, by its HTTP/2 window for a stream: 256 KiB are safe.
     """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_code_context_service_pb2.WatchExecutionRequest, _code_context_service_pb2.WatchExecutionResponse]
     """Sends the events of an execution from its journal, after the given sequence, then those that
@@ -265,7 +266,8 @@ class CodeContextServiceAsyncStub(CodeContextServiceStub):
     A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
     last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
     a slow reader, so that nothing is lost: the events that were under way are sent again as long as
-    they are not more than half of the journal's bounds, past which a `gap` counts them.
+    they are not more than seven eighths of the journal's bounds, past which a `gap` counts them. How
+    much is under way the client decides, by its HTTP/2 window for a stream: 256 KiB are safe.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_code_context_service_pb2.WatchExecutionRequest, _code_context_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Sends the events of an execution from its journal, after the given sequence, then those that
@@ -448,7 +450,8 @@ class CodeContextServiceServicer:
         A stream that was cut goes on with the same request, its `request_id`, and in `after_sequence` the
         last event that arrived. Until `reattach_grace` has passed the run waits for that, as it would for
         a slow reader, so that nothing is lost: the events that were under way are sent again as long as
-        they are not more than half of the journal's bounds, past which a `gap` counts them.
+        they are not more than seven eighths of the journal's bounds, past which a `gap` counts them. How
+        much is under way the client decides, by its HTTP/2 window for a stream: 256 KiB are safe.
         """
 
     def WatchExecution(

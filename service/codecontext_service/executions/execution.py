@@ -173,6 +173,8 @@ class Execution:
             loop = asyncio.get_running_loop()
             self._grace = loop.call_later(self.request.reattach_grace_s, self._abandon)
             self._kept, reader = reader, None
+            if self._kept is not None:
+                self._kept.absent = True
         if reader is not None:
             reader.close()
 

@@ -297,13 +297,16 @@ class Reader:
         self.sequence = after_sequence
         self.offset = journal.offset_after(after_sequence)
         self.attached = attached
+        self.absent = False
+        """Whether nobody reads here now. Little more is let in then: the journal should hold what was
+        read here and never arrived."""
         self._journal = journal
         self._wakeup: asyncio.Future[None] | None = None
 
     def behind(self, flowing: bool) -> bool:
         """Returns whether the run should wait for this reader: it stops late and goes on early."""
         offset, max_bytes, max_events = self._journal._limits()
-        share = 2 if flowing else 4
+        share = 8 if self.absent else 2 if flowing else 4
         return (
             offset - self.offset > max_bytes // share
             or self._journal.last_sequence - self.sequence > max_events // share
