@@ -41,7 +41,7 @@ from .usage import measure
 from .watchdog import REST, Watchdog
 
 _EMPTYING_S = 0.002
-"""How long it waits before it looks again whether all have ended."""
+"""How long it waits before it looks again whether all have ended, where nothing tells it."""
 
 _LOOKS = 20
 """How often it looks for processes of a member that is to end before others get their turn."""
@@ -112,6 +112,8 @@ class _Keeper:
         self._marks = Marks()
         self._members: dict[int, _Member] = {}
         self._adopted: set[int] = set()
+        self._awaited: int | None = None
+        """A pidfd of one that was killed: it is pointless to look whether all have ended before it has."""
         self._held: dict[int, set[int]] | None = None
         """Whose the processes are, if that was looked up since it last waited."""
         self._rest_until = 0.0
@@ -122,15 +124,20 @@ class _Keeper:
         """Keeps until it is told to end, or has nothing to keep any more."""
         while self._goes_on:
             ends = [self._end.fileno(), self._watch.fileno()]
+            if self._awaited is not None:
+                ends.append(self._awaited)
             ready = select.select(ends, [], [], self._wait_s())[0]
             self._held = None
+            if self._awaited in ready:
+                self._await_nobody()
             if self._watch.fileno() in ready:
                 self._reap()
             if self._end.fileno() in ready:
                 self._obey(receive_message(self._end)[0])
             if self._watchdogs_wait_s() == 0.0:
                 self._look()
-            self._empty_members()
+            if self._awaited is None:
+                self._empty_members()
 
     def held(self, number: int) -> set[int]:
         """Returns the processes of a member."""
@@ -169,9 +176,21 @@ class _Keeper:
 
     def _wait_s(self) -> float | None:
         # Of those that others reap, such as an interpreter, nothing tells it when they are gone.
-        if any(member.emptying for member in self._members.values()):
+        if self._awaited is None and any(member.emptying for member in self._members.values()):
             return _EMPTYING_S
         return self._watchdogs_wait_s()
+
+    def _await_one_of(self, pids: Collection[int]) -> None:
+        """Looks no more until one of some killed processes has ended: looks of many keepers hinder that."""
+        with contextlib.suppress(OSError, ValueError):  # it is gone, or there are none
+            self._awaited = os.pidfd_open(min(pids))
+            if select.select([self._awaited], [], [], 0)[0]:
+                self._await_nobody()  # it has ended, and is still to be reaped, of which nothing tells
+
+    def _await_nobody(self) -> None:
+        if self._awaited is not None:
+            os.close(self._awaited)
+            self._awaited = None
 
     def _watchdogs_wait_s(self) -> float | None:
         waits = [member.watchdog.wait_s for member in self._members.values()]
@@ -215,6 +234,7 @@ class _Keeper:
         elif "empty" in order:
             self._member(number).emptying.append(order["empty"])
             self._member(number).leaves = order["leaves"]
+            self._await_nobody()  # there are more to end
         elif "adopt" in order:
             self._adopt(number, order)
         else:
@@ -260,8 +280,9 @@ class _Keeper:
         numbers = {number for number, member in self._members.items() if member.emptying}
         left: set[int | None] = set()
         if numbers == {0} and self._is_all(0):
-            if self.all():
+            if pids := self.all():
                 self._end_member(0)
+                self._await_one_of(pids)
                 return
         elif numbers:
             # Who forks and ends at once may be missed, until a look finds nothing new.
@@ -270,6 +291,7 @@ class _Keeper:
                 found = self._kill_marked(numbers)
                 left.update(found.owners)
                 if found.pids <= killed and not found.missed:
+                    self._await_one_of(found.pids)
                     break
                 killed |= found.pids
             self._reap()  # what has no parent but this one any more
