@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import threading
 import time
 
 import grpc
@@ -19,10 +21,18 @@ EXPECTATIONS = (
     Expectation("100,000 prints", 1000.0),
     Expectation("100,000 prints", 3.0, "100,000 prints into a pipe"),
     Expectation("a MiB of stdout, in 64 KiB", 2.0, "a MiB of an empty stream, in 64 KiB"),
+    Expectation("a run of 200 lines, watched", 1.05, "a run of 200 lines"),
 )
 
 _PRINTS = 100_000
 _SLOW = "print('x', flush=True); import time; time.sleep(0.003)"
+_LINES = """
+import time
+for n in range(200):
+    until = time.perf_counter() + 0.001
+    while time.perf_counter() < until: pass
+    print(n)
+"""
 _WRITES = "import sys\nfor _ in range({count}): _ = sys.stdout.write('x' * {size})"
 _SIZES = {64: 4, 1024: 16, 8 * 1024: 64, CHUNK: 128}
 """By the bytes of a write: how many MiB are read at once."""
@@ -50,6 +60,8 @@ def measure(figures: Figures, effort: Effort) -> None:
         for size in _SIZES:
             for into in effort.rounds(figures, 9):
                 _throughput(into, floor, stub, context_id, size=size)
+        for into in effort.rounds(figures, 20):
+            _watched(into, stub, context_id)
         for into in effort.rounds(figures, 9):
             with into.timed("a result of 10 MB", floor="a MiB of an empty stream, in 64 KiB"):
                 size = _read_result(stub, context_id)
@@ -70,6 +82,21 @@ def _first_bytes(
             first = first or time.perf_counter()
     name = "first byte of a streamed run"
     into.add(name, first - began, floor="first message of an empty stream")
+
+
+def _watched(into: Figures, stub: CodeContextServiceStub, context_id: str) -> None:
+    """Times a run that computes and prints, without a watcher and with one that reads along."""
+    with into.timed("a run of 200 lines"):
+        read_stdout(stub, context_id, _LINES)
+    with into.timed("a run of 200 lines, watched", floor="a run of 200 lines"):
+        request = pb.RunCodeStreamRequest(context_id=context_id, code=_LINES)
+        stream = stub.RunCodeStream(request)
+        first = next(stream)
+        watch = stub.WatchExecution(pb.WatchExecutionRequest(execution_id=first.event.execution_id))
+        watcher = threading.Thread(target=lambda: collections.deque(watch, maxlen=0))
+        watcher.start()
+        collections.deque(stream, maxlen=0)
+    watcher.join()
 
 
 def _throughput(
