@@ -62,6 +62,11 @@ _MAX_PROMPT = 16 * 1024
 """The most characters of a prompt that are sent."""
 
 
+_REHEARSALS = 10
+"""How often the zygote rehearses a run: CPython has adapted its bytecode then, and no child does it again,
+in pages of its own."""
+
+
 class Interpreter:
     """One interpreter: made in the zygote, run in the processes that are forked from it."""
 
@@ -97,7 +102,8 @@ class Interpreter:
             raise RuntimeError
         except RuntimeError as error:
             self._shell.InteractiveTB.structured_traceback(RuntimeError, error, error.__traceback__)
-        self._shell.run_cell("None", silent=True)
+        for _ in range(_REHEARSALS):
+            self._rehearse()
 
     def run(self, channel: Channel) -> NoReturn:
         """Takes runs until the server is gone; in the process that was forked for this context."""
