@@ -92,6 +92,8 @@ class ChannelInterpreter:
         self._channel_open = True
         self._ended = False
         self._group = 0
+        self._told = False
+        self._signalled = True
         self._begun = False
         self._interrupt_wanted = False
         self._failure: str | None = None
@@ -239,7 +241,10 @@ class ChannelInterpreter:
     def interrupt(self) -> None:
         """Asks the run to stop."""
         if self._begun:
-            self.member.interrupt(self._group)
+            if self._told:  # first, since the signal may end a child before the interpreter hears
+                self._send(channel.INTERRUPT, {})
+            if self._signalled:
+                self.member.interrupt(self._group)
             self._stop_interrupting()
             if self.interrupt_again and not self._ended:
                 self._interrupting = self._loop.call_later(_INTERRUPT_AGAIN_S, self.interrupt)
@@ -381,7 +386,10 @@ class ChannelInterpreter:
             self.listener.on_finished(finished)
         elif kind == channel.READY:
             if not self.ready.done():  # what comes later might be the code's own
-                self._group = int(channel.from_json(content)["pid"])
+                ready = channel.from_json(content)
+                self._group = int(ready["pid"])
+                self._told = bool(ready.get("told", False))
+                self._signalled = bool(ready.get("signalled", True))
                 self.ready.set_result(None)
         elif kind == channel.CONFIGURED:
             self._on_configured(content)

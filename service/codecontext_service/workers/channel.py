@@ -18,13 +18,16 @@ From the server, all JSON, with these fields:
 - `EXECUTE`: `code`, `env` (for this run alone), `execution_count`, `allow_input`. Answered by `BEGUN`,
   by what the run makes, and by one `FINISHED`.
 - `INPUT_REPLY`: `number` of the request, `text`, `end_of_file`.
+- `INTERRUPT`, to those whose `READY` asks for it: the run that goes on is to stop. It comes before the
+  signal is sent, and again until that run has finished.
 - `ASK`, between runs: `number`, `inspect`, `timeout` and the question. Answered by `ANSWER`.
 - `FORK`, between runs; after it a packet with descriptors, see `Channel.receive_descriptors`. Answered by
   `FORKED`.
 
 From the interpreter, JSON but where another content is named:
 - `READY`, first and once: `pid`, of the process group that an interrupt sends SIGINT to, as the
-  interpreter sees it.
+  interpreter sees it; `told`, whether an interrupt comes as a message too; `signalled`, which is false if it
+  comes as that alone.
 - `CONFIGURED`: nothing, or `cwd_error`, why it can't work there.
 - `BEGUN`, empty: from here on an interrupt finds the run.
 - `STDOUT`, `STDERR`, raw bytes. What is written to descriptors 1 and 2 comes by pipes of their own, which the
@@ -92,7 +95,7 @@ MAX_ANSWER_BYTES = 2 << 20
 
 WHOLE, MORE, END, ABANDONED = b".", b"+", b"$", b"!"
 
-CONFIGURE, EXECUTE, INPUT_REPLY, ASK, FORK = b"c", b"x", b"i", b"a", b"f"
+CONFIGURE, EXECUTE, INPUT_REPLY, ASK, FORK, INTERRUPT = b"c", b"x", b"i", b"a", b"f", b"n"
 READY, CONFIGURED, FINISHED, ERROR = b"R", b"C", b"F", b"E"
 INPUT_REQUEST, CLEAR, ANSWER, FORKED, EXITED = b"I", b"L", b"A", b"K", b"X"
 BEGUN, STDOUT, STDERR, DISPLAY = b"B", b"O", b"T", b"D"

@@ -18,7 +18,7 @@ const HEADER = LENGTH + 2;
 const MAX_WAIT_MS = 8;
 
 const Kind = Object.freeze({
-  CONFIGURE: 'c', EXECUTE: 'x', INPUT_REPLY: 'i', ASK: 'a',
+  CONFIGURE: 'c', EXECUTE: 'x', INPUT_REPLY: 'i', ASK: 'a', INTERRUPT: 'n',
   READY: 'R', CONFIGURED: 'C', FINISHED: 'F', ERROR: 'E',
   INPUT_REQUEST: 'I', CLEAR: 'L', ANSWER: 'A',
   BEGUN: 'B', STDOUT: 'O', STDERR: 'T', DISPLAY: 'D',
@@ -33,20 +33,23 @@ const { readSync, writeSync } = fs;
 const { parse, stringify } = JSON;
 const wait = Atomics.wait;
 const exit = process.exit.bind(process);
+const immediately = setImmediate;
 
 class Channel {
   #fd;
   #interrupts;
   #shared;
   #frame = Buffer.allocUnsafeSlow(HEADER + MAX_CONTENT);
+  #chunk = Buffer.allocUnsafeSlow(MAX_CONTENT);
   #received = Buffer.alloc(0);
   #parts = new Map();
   #next = 0;
+  #onMessage = null;
 
   /**
    * @param {number} fd - The socket.
    * @param {import('./interrupts.js').Interrupts} interrupts - Keeps the code from being terminated in the
-   *   middle of a packet.
+   *   middle of a packet, and hears when a run is to stop.
    * @param {Int32Array} shared
    */
   constructor(fd, interrupts, shared) {
@@ -60,14 +63,19 @@ class Channel {
    * @param {(kind: string, message: object) => void} onMessage - Takes each message.
    */
   listen(onMessage) {
+    this.#onMessage = onMessage;
     const socket = new net.Socket({
       fd: this.#fd,
       writable: false,
       onread: {
         buffer: Buffer.allocUnsafeSlow(MAX_CONTENT),
         callback: (size, buffer) => {
-          this.#take(buffer.subarray(0, size));
-          this.#deliver(onMessage);
+          let messages;
+          this.#interrupts.holdOff(() => {
+            this.#take(buffer.subarray(0, size));
+            messages = this.#messages();
+          });
+          for (const [kind, message] of messages) onMessage(kind, message);
           return true;
         },
       },
@@ -82,25 +90,20 @@ class Channel {
    *   wait for another one.
    */
   waitFor(onMessage) {
-    const chunk = Buffer.allocUnsafe(MAX_CONTENT);
     let goesOn = true;
     for (let waited = 1; goesOn; waited = Math.min(2 * waited, MAX_WAIT_MS)) {
       this.#interrupts.holdOff(() => {
-        for (;;) {
-          let size;
-          try {
-            size = readSync(this.#fd, chunk, 0, MAX_CONTENT, null);
-          } catch (error) {
-            if (error.code === 'EAGAIN') break;
-            exit(0);
-          }
-          if (size === 0) exit(0);
-          this.#take(chunk.subarray(0, size));
-        }
-        this.#deliver((kind, message) => { goesOn = onMessage(kind, message) && goesOn; });
+        this.#read();
+        for (const [kind, message] of this.#messages()) goesOn = onMessage(kind, message) && goesOn;
       });
       if (goesOn) wait(this.#shared, NEVER, 0, waited); // here, and only here, an interrupt may end it
     }
+  }
+
+  /** Reads what has come until now; messages other than interrupts are delivered when the event loop turns. */
+  look() {
+    this.#read();
+    for (const [kind, message] of this.#messages()) immediately(this.#onMessage, kind, message);
   }
 
   /**
@@ -180,7 +183,22 @@ class Channel {
       ? Buffer.concat([this.#received, bytes]) : Buffer.from(bytes);
   }
 
-  #deliver(onMessage) {
+  #read() {
+    for (;;) {
+      let size;
+      try {
+        size = readSync(this.#fd, this.#chunk, 0, MAX_CONTENT, null);
+      } catch (error) {
+        if (error.code === 'EAGAIN') return;
+        exit(0);
+      }
+      if (size === 0) exit(0);
+      this.#take(this.#chunk.subarray(0, size));
+    }
+  }
+
+  /** Returns the messages that are there whole, without those that a run is to stop. */
+  #messages() {
     const messages = [];
     const bytes = this.#received;
     let at = 0;
@@ -189,11 +207,12 @@ class Channel {
       if (bytes.length < end) break;
       const kind = String.fromCharCode(bytes[at + LENGTH]);
       const content = this.#assemble(kind, bytes[at + LENGTH + 1], bytes.subarray(at + HEADER, end));
-      if (content !== null) messages.push([kind, parse(content.toString())]);
+      if (kind === Kind.INTERRUPT) this.#interrupts.want();
+      else if (content !== null) messages.push([kind, parse(content.toString())]);
       at = end;
     }
     this.#received = bytes.subarray(at);
-    for (const [kind, message] of messages) onMessage(kind, message);
+    return messages;
   }
 
   #assemble(kind, flag, content) {

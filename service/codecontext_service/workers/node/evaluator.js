@@ -14,6 +14,7 @@ const TAKE = 'function () { "use strict"; __codecontext__.take(this); }';
 class Evaluator {
   #session = null;
   #held = null;
+  #release = null;
   #taken = undefined;
 
   constructor() {
@@ -25,6 +26,7 @@ class Evaluator {
     this.#session?.disconnect();
     this.#session = new inspector.Session();
     this.#session.connect();
+    this.#holdNoMore();
     this.#held = null;
   }
 
@@ -50,8 +52,9 @@ class Evaluator {
     };
     // The inspector would break the whole process when the promise of a cell that waits for ever is collected.
     this.#held = null;
-    const release = code.includes('await')
-      ? v8.promiseHooks.onInit((promise) => { this.#held ??= promise; }) : null;
+    if (code.includes('await')) {
+      this.#release = v8.promiseHooks.onInit((promise) => { this.#held ??= promise; });
+    }
     session.post('Runtime.evaluate', parameters, (error, answer) => {
       if (session !== this.#session) return;
       this.#held = null;
@@ -62,7 +65,12 @@ class Evaluator {
       const place = unparsed ? { line: details.lineNumber + 1, column: details.columnNumber } : { line: 0, column: 0 };
       return onEnd({ error: this.#value(details.exception), ...place }, undefined);
     });
-    release?.();
+    this.#holdNoMore();
+  }
+
+  #holdNoMore() {
+    this.#release?.();
+    this.#release = null;
   }
 
   /** Returns the value that the inspector speaks of. */

@@ -1,19 +1,23 @@
 'use strict';
 
 /**
- * When SIGINT stops a run.
+ * When an interrupt stops a run.
+ *
+ * That a run is to stop comes over the channel, right before SIGINT, which wakes whatever waits and ends the
+ * children. So a signal that comes late finds no such message for the next run; and a run that fails since its
+ * child has died of the signal finds the message, whoever hears of the signal first.
  *
  * A signal handler of Node's runs when the event loop turns, which a busy loop prevents. So another thread,
  * the watcher, hears the signal (`watcher.js`), and has the function `decide` called in this one: at a moment
  * where V8 allows it, in the middle of the code too. Here, where nothing else happens meanwhile, it is decided
  * whether the code is to be terminated: only if it runs at this moment, and not while it is in a critical
- * section of ours. Until the watcher has acted on that, this thread stands still; so what is terminated is
+ * section of ours. Then this thread stands still until the watcher has acted on that; so what is terminated is
  * what was looked at, and never the next run, nor Node's event loop.
  */
 
 const path = require('node:path');
 const { Worker, receiveMessageOnPort } = require('node:worker_threads');
-const { UP, DECISION, ACTED, RUN, ASKED, REWRITTEN, SIZE, Decision } = require('./shared.js');
+const { UP, DECISION, ACTED, REWRITTEN, SIZE, Decision } = require('./shared.js');
 
 // Taken now: the code may replace them.
 const { add, load, store, notify, wait } = Atomics;
@@ -27,11 +31,18 @@ const OWN_FRAME = new RegExp(
 
 class Interrupts {
   shared = new Int32Array(new SharedArrayBuffer(SIZE * Int32Array.BYTES_PER_ELEMENT));
+  #look;
   #watcher = null;
   #critical = 0;
   #run = 0;
+  #wanted = false;
   #terminating = false;
   #onInterrupted = null;
+
+  /** @param {() => void} look - Reads what has come over the channel, which may be that a run is to stop. */
+  constructor(look) {
+    this.#look = look;
+  }
 
   /** Starts the thread that hears signals. */
   watch() {
@@ -71,8 +82,19 @@ class Interrupts {
    */
   begin(onInterrupted) {
     this.#run += 1;
-    this.#terminating = false;
+    this.#wanted = this.#terminating = false;
     this.#onInterrupted = onInterrupted;
+  }
+
+  /** Takes note that the run is to stop. */
+  want() {
+    this.#wanted = this.#onInterrupted !== null;
+  }
+
+  /** Whether the run is to stop, by what has come until now. */
+  get wanted() {
+    this.#look();
+    return this.#wanted;
   }
 
   /** Whether the run is being terminated: then it ends by that alone, and not before. */
@@ -108,25 +130,20 @@ class Interrupts {
     }
   }
 
-  /**
-   * Decides about an interrupt; is called by the watcher, through V8's inspector.
-   * @param {number} run - The run that is meant; 0 for the one that runs now.
-   */
-  decide(run) {
-    const number = load(this.shared, ASKED);
-    const decision = this.#decide(run);
-    store(this.shared, RUN, this.#run);
+  /** Decides about an interrupt; is called by the watcher, through V8's inspector. */
+  decide() {
+    const decision = this.#decide();
     store(this.shared, DECISION, decision);
     notify(this.shared, DECISION);
     // Not `wait`, since this thread may be in one; and not `load`, which V8 moves out of such a loop once it
     // is optimized.
-    while (add(this.shared, ACTED, 0) < number);
+    if (decision === Decision.TERMINATE) while (add(this.shared, ACTED, 0) === 0);
   }
 
-  #decide(run) {
-    const onInterrupted = this.#onInterrupted;
-    if (onInterrupted === null || (run !== 0 && run !== this.#run)) return Decision.DONE;
+  #decide() {
     if (this.#critical > 0) return Decision.ASK_AGAIN;
+    if (this.#onInterrupted === null || !this.wanted) return Decision.DONE;
+    const onInterrupted = this.#onInterrupted;
     const frames = codeFrames();
     const current = this.#run;
     const tell = () => {

@@ -88,7 +88,8 @@ class Runs {
   #raise(run, error, found) {
     if (run !== this.#current || this.#interrupts.terminating) return;
     const parsed = found?.line ? { line: found.line, column: found.column, code: run.code } : undefined;
-    this.#end(run, this.#errors.describe(error, run.cell, parsed), false);
+    // It may be what the interrupt of a child has led to.
+    this.#end(run, this.#errors.describe(error, run.cell, parsed), this.#interrupts.wanted);
   }
 
   #onInterrupted(run, frames) {

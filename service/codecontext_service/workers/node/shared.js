@@ -10,22 +10,18 @@
 const UP = 0;
 /** What the main thread has decided about an interrupt: see `Decision`. */
 const DECISION = 1;
-/** How often the watcher has acted on a decision. */
+/** 1 once the watcher has acted on that. */
 const ACTED = 2;
-/** The number of the run that the decision is about. */
-const RUN = 5;
 /** 1 once the watcher has answered a request to rewrite imports. */
 const REWRITTEN = 3;
 /** Never changes: who waits for it waits for time to pass. */
 const NEVER = 4;
-/** How often the watcher has asked. */
-const ASKED = 6;
-const SIZE = 7;
+const SIZE = 5;
 
 const Decision = Object.freeze({
   /** Not decided yet. */
   NONE: 0,
-  /** Nothing runs any more that is meant. */
+  /** Nothing runs any more that is to stop. */
   DONE: 1,
   /** The code runs right now: terminate it. */
   TERMINATE: 2,
@@ -33,4 +29,4 @@ const Decision = Object.freeze({
   ASK_AGAIN: 3,
 });
 
-module.exports = { UP, DECISION, ACTED, RUN, ASKED, REWRITTEN, NEVER, SIZE, Decision };
+module.exports = { UP, DECISION, ACTED, REWRITTEN, NEVER, SIZE, Decision };

@@ -10,41 +10,70 @@
  */
 
 const inspector = require('node:inspector');
+const { setTimeout: rest } = require('node:timers/promises');
 const { parentPort, workerData: shared } = require('node:worker_threads');
 const { internalBinding } = require('internal/test/binding');
-const { UP, DECISION, ACTED, RUN, ASKED, REWRITTEN, Decision } = require('./shared.js');
+const { UP, DECISION, ACTED, REWRITTEN, Decision } = require('./shared.js');
 const { rewrite } = require('./imports.js');
 
 const SIGINT = 2;
 /** How long it waits before it asks again, in ms. */
 const AGAIN_MS = 5;
 
-/** Is there while something is asked: the process would wait for its end before it exits. */
-let session = null;
+let heard = false;
+let busy = false;
+
+/** Hears a signal: it may be for another run than the one that is being stopped. */
+async function onSignal() {
+  heard = true;
+  if (busy) return;
+  busy = true;
+  while (heard) {
+    heard = false;
+    await stopRun();
+  }
+  busy = false;
+}
+
+/** Sees to it that the run is stopped, if it is to stop. */
+async function stopRun() {
+  // Is there for as long as something is asked: the process would wait for its end before it exits.
+  const session = new inspector.Session();
+  session.connectToMainThread();
+  for (;;) {
+    const { decision, terminated } = await ask(session);
+    if (decision === Decision.DONE) break;
+    // What is sent before that would be terminated in the place of the code, and never answered.
+    await terminated;
+    await rest(AGAIN_MS);
+  }
+  session.disconnect();
+}
 
 /**
- * Asks the main thread to stop a run.
- * @param {number} run - Its number; 0 for the one that runs now.
+ * Asks the main thread, and has it terminate what it runs if that is its answer.
+ * @param {inspector.Session} session
+ * @returns {Promise<{decision: number, terminated: Promise<void> | undefined}>} What it has decided, and when
+ *   that is done.
  */
-function interrupt(run) {
-  const number = Atomics.add(shared, ASKED, 1) + 1;
+async function ask(session) {
   Atomics.store(shared, DECISION, Decision.NONE);
-  if (session === null) {
-    session = new inspector.Session();
-    session.connectToMainThread();
-  }
-  session.post('Runtime.evaluate', { expression: `__codecontext__.decide(${run})` });
-  Atomics.wait(shared, DECISION, Decision.NONE);
+  Atomics.store(shared, ACTED, 0);
+  const decided = Atomics.waitAsync(shared, DECISION, Decision.NONE);
+  // Returns without a decision if the code has terminated it, by a timeout of `node:vm` for instance.
+  const returned = post(session, 'Runtime.evaluate', { expression: '__codecontext__.decide()' });
+  await Promise.race([decided.value, returned]);
   const decision = Atomics.load(shared, DECISION);
+  if (decision !== Decision.TERMINATE) return { decision };
   // The main thread stands still; this comes right behind what it is in, before the code goes on.
-  if (decision === Decision.TERMINATE) session.post('Runtime.terminateExecution');
-  if (decision === Decision.DONE) {
-    session.disconnect();
-    session = null;
-  } else {
-    setTimeout(interrupt, AGAIN_MS, Atomics.load(shared, RUN));
-  }
-  Atomics.store(shared, ACTED, number);
+  const terminated = post(session, 'Runtime.terminateExecution');
+  Atomics.store(shared, ACTED, 1);
+  return { decision, terminated };
+}
+
+/** Sends something to the main thread; the promise is for the time when it is answered. */
+function post(session, method, parameters) {
+  return new Promise((resolve) => { session.post(method, parameters, () => resolve()); });
 }
 
 parentPort.on('message', ({ code, port }) => {
@@ -55,7 +84,7 @@ parentPort.on('message', ({ code, port }) => {
 
 const { Signal } = internalBinding('signal_wrap');
 const signal = new Signal();
-signal.onsignal = () => interrupt(0);
+signal.onsignal = onSignal;
 signal.start(SIGINT);
 Atomics.store(shared, UP, 1);
 Atomics.notify(shared, UP);

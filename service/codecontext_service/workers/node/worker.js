@@ -19,7 +19,7 @@ const { dynamicImport, makeRequire, meta, staticImport } = require('./loading.js
 const CHANNEL_FD = 3;
 
 const language = process.argv[2];
-const interrupts = new Interrupts();
+const interrupts = new Interrupts(() => channel.look());
 const channel = new Channel(CHANNEL_FD, interrupts, interrupts.shared);
 const typescript = language === 'typescript' ? new (require('./typescript.js').TypeScript)() : null;
 const errors = new Errors(typescript);
@@ -57,7 +57,7 @@ function makeGlobals() {
   // What is called by the watcher, and in the place of imports; the code can't hide it by a name of its own.
   Object.defineProperty(globalThis, '__codecontext__', {
     value: Object.freeze({
-      decide: (run) => interrupts.decide(run),
+      decide: () => interrupts.decide(),
       take: (value) => evaluator.take(value),
       import: dynamicImport,
       load: staticImport,
@@ -77,5 +77,5 @@ replaceStreams(channel, input);
 displays.extend(console);
 makeGlobals();
 channel.listen(onMessage);
-channel.sendJson(Kind.READY, { pid: process.pid });
+channel.sendJson(Kind.READY, { pid: process.pid, told: true });
 interrupts.watch();
