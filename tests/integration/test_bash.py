@@ -132,6 +132,40 @@ def test_a_trap_decides(run) -> None:
     assert run("trap - INT; echo on").stdout == "on\n"
 
 
+def test_what_the_code_puts_in_the_place_of_the_shells_own(run) -> None:
+    """Functions and aliases named like what ends a run don't keep it from ending, interrupted or not."""
+    run(
+        "kept=still; builtin() { :; }; printf() { :; }; set() { :; }; unset() { :; }; source() { :; }"
+    )
+    assert run("echo $kept").stdout == "still\n"
+    run("alias builtin=: printf=: source=: exec=: unset=:")
+    assert run("echo $kept").stdout == "still\n"
+    code = "PROMPT_COMMAND='echo prompted' PS1='prompt> '; builtin() { :; }; while :; do :; done"
+    assert run(code, timeout=0.2).outcome == "TIMED_OUT"
+    assert (said := run("echo $kept")).stdout == "still\n"
+    assert "prompt" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while :; do sleep 0.001; done",
+        "while :; do (sleep 0.001); done | cat",
+        "sleep 60 & wait",
+        "set -x; PROMPT_COMMAND='echo prompted'; while sleep 60; do :; done",
+        "cat <(sleep 60)",
+        "x=$(sleep 60)",
+    ],
+)
+def test_what_never_ends_is_stopped_and_the_state_stays(run, code: str) -> None:
+    """Loops of the shell and all that it waits for are interrupted; the shell keeps its state, and goes on."""
+    run("kept=7")
+    for timeout in (0.1, 0.2):
+        stopped = run(code, timeout=timeout)
+        assert (stopped.outcome, stopped.state_kept) == ("TIMED_OUT", True)
+        assert [run("echo $kept").stdout for _ in range(3)] == ["7\n"] * 3
+
+
 def test_output_of_background_jobs_comes_late(
     run, client: CodeContextClient, context: CodeContext
 ) -> None:

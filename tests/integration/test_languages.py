@@ -132,18 +132,11 @@ def test_a_syntax_error_is_raised(
     assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
 
 
-def skip_missed_interrupts(dialect: Dialect) -> None:
-    """Skips where interrupts are known to be missed at times, see docs/languages.md."""
-    if dialect.language != "python":
-        pytest.skip(f"under load {dialect.language} has been seen to miss an interrupt")
-
-
-@pytest.mark.parametrize("how", ["endless", "sleep"])
+@pytest.mark.parametrize("how", ["endless", "sleep", "strict"])
 def test_an_interrupt_keeps_the_state(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
-    """Code that computes or waits can be interrupted, and the context lives on with its state."""
-    skip_missed_interrupts(dialect)
+    """Code that computes or waits, for a child too, is interrupted, and the context lives on with its state."""
     client.run_code(dialect.keep("kept", "still"), context=context)
     code = f"{dialect.say('begun')}\n{getattr(dialect, how)}"
     started = Started(client, context, code)
@@ -158,7 +151,6 @@ def test_interrupts_hit_one_run_alone(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """Each interrupt ends the run that it is meant for, and never the next one."""
-    skip_missed_interrupts(dialect)
     for number in range(5):
         started = Started(client, context, f"{dialect.say('begun')}\n{dialect.endless}")
         client.interrupt_code_context(context)
@@ -167,13 +159,13 @@ def test_interrupts_hit_one_run_alone(
         assert (execution.outcome, execution.stdout) == ("SUCCEEDED", f"run {number}\n")
 
 
+@pytest.mark.parametrize("how", ["endless", "strict"])
 def test_a_timeout_keeps_the_state(
-    client: CodeContextClient, context: CodeContext, dialect: Dialect
+    client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
     """A run whose timeout passes ends as TIMED_OUT, and the context lives on with its state."""
-    skip_missed_interrupts(dialect)
     client.run_code(dialect.keep("kept", "still"), context=context)
-    execution = client.run_code(dialect.endless, context=context, timeout=0.2)
+    execution = client.run_code(getattr(dialect, how), context=context, timeout=0.2)
     assert execution.outcome == "TIMED_OUT"
     assert execution.state_kept
     assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"

@@ -35,6 +35,8 @@ class Dialect:
     """Computes for ever."""
     sleep: str
     """Sleeps for a minute, in a process of its own where the language does that."""
+    strict: str
+    """Has a child sleep for a minute, and fails by an error of its own if that fails."""
     ask: str
     """Reads a line with the prompt `name? `, and writes `hello ` and the line."""
     variable: Callable[[str], str]
@@ -74,6 +76,7 @@ PYTHON = Dialect(
     broken_line=2,
     endless="while True: pass",
     sleep="import time; time.sleep(60)",
+    strict="import subprocess; subprocess.check_call(['sleep', '60'])",
     ask="print('hello ' + input('name? '))",
     variable=lambda name: f"import os; print(os.environ.get('{name}', ''))",
     where="import os; print(os.getcwd())",
@@ -108,6 +111,7 @@ BASH = Dialect(
     broken_line=2,
     endless="while :; do :; done",
     sleep="sleep 60",
+    strict="sleep 60 || return 7",
     ask='read -r -p "name? " who && echo "hello $who"',
     variable=lambda name: f'echo "${{{name}-}}"',
     where="pwd",
@@ -139,6 +143,10 @@ JAVASCRIPT = Dialect(
     broken_line=2,
     endless="while (true) {}",
     sleep="require('child_process').execSync('sleep 60')",
+    strict=(
+        "try { require('child_process').execSync('sleep 60') } "
+        "catch (error) { throw new Error('it failed') }"
+    ),
     ask="console.log('hello ' + prompt('name? '))",
     variable=lambda name: f"console.log(process.env['{name}'] ?? '')",
     where="console.log(process.cwd())",

@@ -8,7 +8,15 @@ program that it starts.
 
 What Bash says on the socket ends with a NUL: `C` once it is configured, `B <run>` when a run begins,
 `D <run> <status> <options>` when it has ended (perhaps twice), `I <password> <prompt>` when `read` wants a
-line. Anything else is a breach.
+line, `Q` when it is quiet. Anything else is a breach.
+
+An interrupt throws away what Bash is about to do: the rest of a run, but also a line that it has read in part,
+or the word that a run has ended. So the word is said wherever a run may end: at the end of its line, by
+`PROMPT_COMMAND` when Bash is back where it reads its next command, and, if the code has set that, by the lines
+that `interrupt` sends. Those are so short that any part of one does no harm. Before an interrupted run counts
+as ended the shell is asked for quiet: its answer is to what was sent after the last interrupt, so none is left
+that could hit the next run. What throws the question away has it say `D` once more (without a run, and with a
+status that is not 0), and it is asked again.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import shlex
 import signal
 import socket
 import struct
@@ -33,12 +42,40 @@ _MAX_MESSAGE = 64 * 1024
 
 _OPTIONS = ("--noprofile", "--norc", "--noediting", "-i")
 
+_PROMPT_COMMAND = r'{ \= "$?"; } 2>/dev/null'
+"""Says that a run has ended, if one has, or that the shell has been thrown back."""
+
+# The functions have names that nobody uses, are parsed before there are aliases, and can't be replaced. What
+# they call is a builtin, unless the code has a function `builtin`. It is unset, in POSIX mode,
+# where nothing hides `unset`.
 _BEGIN = f"""\
 set +H +m +o history
 {{ exec {_ASK}>&10; }} </dev/null 2>/dev/null
 exec 2>&{_ERRORS} {_ERRORS}>&-
 unset -v HISTFILE MAILCHECK
 declare +x PS1 PS2
+=() {{
+  __codecontext_status=${{1-$?}}
+  if [[ $__codecontext_status != 0 || ${{__codecontext_run-}} ]]; then
+    __codecontext_works=
+    builtin printf -v __codecontext_works 1
+    if [[ ! $__codecontext_works ]]; then
+      POSIXLY_CORRECT=1
+      unset -f builtin
+      unset -v POSIXLY_CORRECT
+    fi
+    builtin printf 'D %d %d %s\\0' "${{__codecontext_run:-0}}" "$__codecontext_status" "$-" >&0
+    __codecontext_run=
+    builtin set +xv
+  fi
+  PS1= PS2=
+  builtin unset -v PROMPT_COMMAND
+  PROMPT_COMMAND={shlex.quote(_PROMPT_COMMAND)}
+}}
+^() {{
+  builtin printf 'Q\\0' >&0
+}}
+readonly -f = ^
 read() {{
   if [[ ! /dev/fd/0 -ef /dev/fd/{_NOTHING} ]]; then builtin read "$@"; return; fi
   if ! builtin read -t 0 -u {_INPUT}; then
@@ -63,11 +100,6 @@ read() {{
   builtin read "$@" <&{_INPUT}
 }}
 """
-
-_END = (
-    '{{ builtin printf \'D %d %d %s\\0\' {run} "$?" "$-" >&0; builtin set +xv;'
-    " PS1= PS2=; builtin unset -v PROMPT_COMMAND; }} 2>/dev/null\n"
-)
 
 
 class Breach(Exception):
@@ -151,13 +183,21 @@ class Shell:
         os.ftruncate(self._code, 0)
         os.pwrite(self._code, content, 0)
         variables = "".join(f"{name}={quote(value)} " for name, value in env.items())
-        # An interrupt throws the first line away. The second one still says that the run has ended.
         self._send(
-            f"{{ builtin printf 'B {run}\\0' >&0; }} 2>/dev/null; "
+            f"__codecontext_run={run}; {{ \\builtin printf 'B {run}\\0' >&0; }} 2>/dev/null; "
             + (f"(exit {status}); " if status else "")
-            + f"{variables}builtin source /dev/fd/{_CODE} <&{_NOTHING}; "
-            + 2 * _END.format(run=run)
+            + f"{variables}\\builtin source /dev/fd/{_CODE} <&{_NOTHING}; {_PROMPT_COMMAND}\n"
         )
+
+    def interrupt(self) -> None:
+        """Interrupts what it runs, with its children in the foreground."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGINT)
+        self._send("=\n=\n")  # the interrupt may throw one away
+
+    def ask_for_quiet(self) -> None:
+        """Asks it to say `Q`, or `D` if an interrupt hits it before."""
+        self._send("^\n")
 
     def hear(self) -> list[bytes]:
         """Returns what it has said by now.
@@ -165,7 +205,8 @@ class Shell:
         Raises:
             Breach: It is too much.
         """
-        self._said += self.socket.recv(_MAX_MESSAGE)
+        with contextlib.suppress(BlockingIOError):
+            self._said += self.socket.recv(_MAX_MESSAGE, socket.MSG_DONTWAIT)
         *messages, self._said = self._said.split(b"\0")
         if len(self._said) >= _MAX_MESSAGE:
             raise Breach

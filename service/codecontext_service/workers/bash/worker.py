@@ -22,6 +22,7 @@ from codecontext_service.workers.channel import (
     FINISHED,
     INPUT_REPLY,
     INPUT_REQUEST,
+    INTERRUPT,
     READY,
     Channel,
     pack_display,
@@ -33,10 +34,11 @@ from .shell import Breach, Shell, check_syntax
 _BREACH = b"?"
 """No message: tells the server that this context can't be trusted any more."""
 
-_INTERRUPTED = 128 + signal.SIGINT
 _SYNTAX = 2  # Bash's status of code that it can't parse; others use it too
 _LINE = re.compile(r": line (\d+): ")
-_MESSAGE = re.compile(rb"(?:C|B (?P<begun>\d+)|D (?P<ended>\d+) (?P<status>\d+) (?P<options>\w*))")
+_MESSAGE = re.compile(
+    rb"(?:C|Q|B (?P<begun>\d+)|D (?P<ended>\d+) (?P<status>\d+) (?P<options>\w*))"
+)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -57,6 +59,8 @@ class Worker:
         self._shell = Shell(executable)
         self._run = 0
         self._running = False
+        self._interrupted = False
+        self._ended = False
         self._code = b""
         self._status = 0
         self._options = ""
@@ -69,7 +73,7 @@ class Worker:
     def serve(self) -> NoReturn:
         """Takes orders until the server is gone, or the shell."""
         shell = self._shell
-        self._channel.send(READY, to_json({"pid": shell.pid}))
+        self._channel.send(READY, to_json({"pid": shell.pid, "told": True, "signalled": False}))
         poll = select.poll()
         for fd in (self._channel.fileno(), shell.socket.fileno(), shell.pidfd):
             poll.register(fd, select.POLLIN)
@@ -77,8 +81,7 @@ class Worker:
             while True:
                 ready = {fd for fd, _ in poll.poll()}
                 if shell.socket.fileno() in ready:
-                    for message in shell.hear():
-                        self._on_shell(message)
+                    self._listen()
                 if shell.pidfd in ready:
                     self._end_as_shell()
                 if shell.input_end in ready:
@@ -99,6 +102,8 @@ class Worker:
     def _on_server(self, kind: bytes, message: dict[str, Any]) -> None:
         if kind == EXECUTE:
             self._execute(message)
+        elif kind == INTERRUPT:
+            self._interrupt()
         elif kind == CONFIGURE:
             self._configure(message)
         elif kind == INPUT_REPLY and self._waiting and message["number"] == self._asked:
@@ -114,9 +119,16 @@ class Worker:
             return
         self._shell.configure(message["cwd"], message["env"], message["rlimits"])
 
+    def _interrupt(self) -> None:
+        self._listen()
+        if self._running and not self._ended:  # else it comes too late
+            self._interrupted = True
+            self._shell.interrupt()
+
     def _execute(self, message: dict[str, Any]) -> None:
         self._run += 1
         self._running = True
+        self._interrupted = self._ended = False
         self._allow_input = message["allow_input"]
         self._code = message["code"].encode("utf-8", "replace")
         if b"\0" in self._code:
@@ -124,6 +136,10 @@ class Worker:
             self._finish(1, "the code holds a NUL character, which no shell can read")
             return
         self._shell.run(self._run, self._code, message["env"], self._options, self._status)
+
+    def _listen(self) -> None:
+        for message in self._shell.hear():
+            self._on_shell(message)
 
     def _on_shell(self, message: bytes) -> None:
         if message.startswith(b"I "):
@@ -133,9 +149,9 @@ class Worker:
         if said is None:
             raise Breach
         if said["ended"] is not None and int(said["ended"]) <= self._run:
-            if self._running and int(said["ended"]) == self._run:
-                self._status = int(said["status"])
-                self._options = "".join(each for each in "xv" if each.encode() in said["options"])
+            self._on_end(int(said["ended"]), int(said["status"]), said["options"])
+        elif message == b"Q":
+            if self._running and self._ended:
                 self._finish(self._status)
         elif message == b"C":
             self._channel.send(CONFIGURED, to_json({}))
@@ -143,6 +159,19 @@ class Worker:
             self._channel.send(BEGUN, b"")
         else:
             raise Breach
+
+    def _on_end(self, run: int, status: int, options: bytes) -> None:
+        if not self._running:
+            return  # it was said before
+        if run == self._run and not self._ended:
+            self._ended = True
+            self._status = status
+            self._options = "".join(each for each in "xv" if each.encode() in options)
+            if not self._interrupted:
+                self._finish(status)
+                return
+        if self._ended:  # the next run must not begin before every interrupt has hit the shell
+            self._shell.ask_for_quiet()
 
     def _ask(self, message: bytes) -> None:
         _, password, prompt = message.split(b" ", 2)
@@ -174,7 +203,8 @@ class Worker:
         cpu_s, peak = self._usage()
         finished = {
             "raised": bool(syntax_error) or (bool(status) and self._raises),
-            "interrupted": status == _INTERRUPTED,
+            # Whatever it failed of: perhaps of what the interrupt did to a child.
+            "interrupted": bool(status) and self._interrupted,
             "cpu": max(0.0, cpu_s - self._cpu_s),
             "peak": peak,
         }
