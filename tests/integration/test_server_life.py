@@ -414,6 +414,31 @@ def test_a_port_in_use_is_told(state: Path, tmp_path: Path) -> None:
         assert list((tmp_path / "other").iterdir()) == []
 
 
+def test_a_language_that_was_only_found_may_fail(state: Path, tmp_path: Path) -> None:
+    """A shell on the PATH that can't be run keeps no server from starting: its language says so, no other."""
+    shell = tmp_path / "bash"
+    shell.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    shell.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with ServerProcess(state, env=env) as server, CodeContextClient(server.target) as client:
+        server.wait_for_log(f"runtime can't be used: runtime bash: {shell} fails: broken")
+        failures = {each.name: each.failure for each in client.get_server_info().runtimes}
+        assert [name for name, failure in failures.items() if failure] == ["bash"]
+        assert "broken" in failures["bash"]
+        with pytest.raises(RuntimeUnavailableError, match="broken"):
+            client.create_code_context("bash")
+        context = client.create_code_context()
+        assert client.run_code("6 * 7", context=context).text == "42"
+
+
+def test_a_runtime_that_was_configured_must_start(state: Path, tmp_path: Path) -> None:
+    """A server does not start with an interpreter that its configuration names and that can't be run."""
+    file = tmp_path / "config.toml"
+    file.write_text("[runtimes.bash]\ninterpreter = '/bin/false'\n")
+    with pytest.raises(RuntimeError, match="runtime bash: /bin/false fails"):
+        ServerProcess(state, "--config", str(file))
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "nonsense"])
 def test_an_open_address_is_refused(state: Path, address: str) -> None:
     """Nobody is let in without credentials by mistake."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable, Iterator
 
+from codecontext_service.config import built_in_runtimes
 from codecontext_service.domain.errors import FieldViolation, InvalidArgument
 
-from .base import Runtime
+from .base import InterpreterError, Runtime
+
+logger = logging.getLogger(__name__)
 
 ALIASES = {
     "python": ("py", "python3"),
@@ -29,6 +34,27 @@ class Runtimes:
     def __iter__(self) -> Iterator[Runtime]:
         """Iterates over the runtimes."""
         return iter(self._runtimes.values())
+
+    async def start(self) -> None:
+        """Starts them all. A language whose interpreter was just found here may fail, and says why.
+
+        Raises:
+            InterpreterError: Python can't be started, or one that the configuration speaks of.
+        """
+        found = [each for each in built_in_runtimes() if each.language != DEFAULT_LANGUAGE]
+
+        async def start(runtime: Runtime) -> None:
+            try:
+                await runtime.start()
+            except InterpreterError as error:
+                if runtime.config not in found:
+                    raise
+                runtime.failure = str(error)
+                logger.error(
+                    "runtime can't be used: %s", error, extra={"runtime": runtime.config.name}
+                )
+
+        await asyncio.gather(*map(start, self))
 
     def default_of(self, language: str) -> Runtime | None:
         """Returns the runtime that a language takes by default; None if it is unknown."""

@@ -86,7 +86,7 @@ class Server:
 
         Raises:
             ConfigError: An option can't be used.
-            InterpreterError: A runtime can't be started.
+            InterpreterError: A runtime can't be started that must be; see `Runtimes.start`.
         """
         config = self.config
         config.check()
@@ -169,7 +169,7 @@ class Server:
         try:
             self.addresses = bind(server, config)
             await server.start()
-            await asyncio.gather(*(runtime.start() for runtime in runtimes))
+            await runtimes.start()
         except BaseException:
             await server.stop(0)
             for runtime in runtimes:
