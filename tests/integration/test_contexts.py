@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -181,9 +182,16 @@ def test_reading_is_no_use(client: CodeContextClient, context: CodeContext) -> N
 
 def test_an_idle_context_expires(own_server: ServerProcess, own: CodeContextClient) -> None:
     """A context that nobody uses for its idle timeout is deleted with all that it had."""
-    context = own.create_code_context(idle_timeout=0.3)
+    context = own.create_code_context(idle_timeout=1)
     other = own.create_code_context(idle_timeout=0)
-    with Watch(processes_of(own_server, context)) as watch:
+    with (
+        LiveRun(own, context, "input()", allow_input=True) as run,
+        contextlib.ExitStack() as stack,
+    ):
+        sequence = run.asked()
+        watch = stack.enter_context(Watch(processes_of(own_server, context)))
+        own.send_input(run.execution_id, "it", sequence=sequence)
+        assert run.outcome is Outcome.SUCCEEDED
         line = own_server.wait_for_log("context deleted", context_id=context.id)
         assert line["cause"] == "expired"
         assert watch.living() == []
@@ -198,8 +206,8 @@ def test_an_idle_context_expires(own_server: ServerProcess, own: CodeContextClie
 
 def test_a_context_that_runs_is_not_idle(own_server: ServerProcess, own: CodeContextClient) -> None:
     """The idle timeout begins with the end of a run; before, there is no time to expire."""
-    context = own.create_code_context(idle_timeout=0.5)
-    canary = own.create_code_context(idle_timeout=0.7)
+    context = own.create_code_context(idle_timeout=1)
+    canary = own.create_code_context(idle_timeout=1.2)
     code = "print('begun', flush=True)\nprint('got', input())"
     with LiveRun(own, context, code, allow_input=True) as run:
         sequence = run.asked()
@@ -227,7 +235,7 @@ def test_the_time_to_live_ends_a_run(own_server: ServerProcess, own: CodeContext
 
 def test_a_failed_context_expires_too(own_server: ServerProcess, own: CodeContextClient) -> None:
     """A context that has lost its interpreter does not stay for ever."""
-    context = own.create_code_context(idle_timeout=0.5)
+    context = own.create_code_context(idle_timeout=1)
     own.run_code("import os; os._exit(1)", context=context)
     assert own_server.wait_for_log("context deleted", context_id=context.id)["cause"] == "expired"
 

@@ -147,6 +147,17 @@ def test_cpu_time_past_the_limit_ends_the_context(client: CodeContextClient) -> 
     assert "1.5 s of CPU time" in run.outcome_message
 
 
+@pytest.mark.parametrize("open_files", [0, 64, 256, 512])
+def test_limits_may_be_wider_than_the_default(client: CodeContextClient, open_files: int) -> None:
+    """A context has the limit that was asked for, wider or narrower than what its pool was made with."""
+    context = limited(client, open_files=open_files)
+    run = client.run_code(
+        "import resource\nresource.getrlimit(resource.RLIMIT_NOFILE)", context=context
+    )
+    assert run.text == repr((open_files or 256, open_files or 256))
+    client.delete_code_context(context)
+
+
 def test_open_files_are_limited(client: CodeContextClient) -> None:
     """A process can't have more open files than its context allows, nor raise that."""
     context = limited(client, open_files=64)

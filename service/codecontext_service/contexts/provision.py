@@ -5,8 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from codecontext_service.domain.errors import FieldViolation, InvalidArgument, RuntimeUnavailable
+from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.bootstrap import clean_environment
-from codecontext_service.runtimes.base import Interpreter, InterpreterError, WorkingDirectoryError
+from codecontext_service.runtimes.base import (
+    Interpreter,
+    InterpreterError,
+    Runtime,
+    Setup,
+    WorkingDirectoryError,
+)
 
 from .context import Context
 
@@ -28,11 +35,9 @@ async def provide(context: Context, timeout_s: float) -> Interpreter:
     options = context.options
     try:
         async with asyncio.timeout(timeout_s):
-            interpreter = await options.runtime.acquire(context.home)
+            interpreter = await options.runtime.acquire(context.home, options.limits)
             try:
-                await interpreter.configure(
-                    cwd=options.cwd, env=_environment(context), limits=options.limits
-                )
+                await interpreter.configure(_setup(context))
             except BaseException:
                 _discard(interpreter)
                 raise
@@ -47,11 +52,28 @@ async def provide(context: Context, timeout_s: float) -> Interpreter:
     return interpreter
 
 
-def _environment(context: Context) -> dict[str, str]:
-    base = clean_environment(context.options.runtime.config.interpreter)
+def usual_setup(runtime: Runtime, workspace: str, limits: Limits) -> Setup:
+    """Returns what a context is configured with that asks for nothing of its own.
+
+    Args:
+        runtime: Its runtime.
+        workspace: Its sandbox's workspace.
+        limits: The server's defaults.
+    """
+    return Setup(workspace, _environment(runtime, workspace), limits.without(runtime.unkept_limits))
+
+
+def _setup(context: Context) -> Setup:
+    options = context.options
+    environment = _environment(options.runtime, str(context.sandbox.workspace))
+    return Setup(options.cwd, environment | dict(options.env), options.limits)
+
+
+def _environment(runtime: Runtime, workspace: str) -> dict[str, str]:
+    base = clean_environment(runtime.config.interpreter)
     extra = {
-        "HOME": str(context.sandbox.workspace),
-        "CODECONTEXT_WORKSPACE": str(context.sandbox.workspace),
+        "HOME": workspace,
+        "CODECONTEXT_WORKSPACE": workspace,
         # A sandbox's own user has no name in the machine's list.
         "USER": "sandbox",
         "LOGNAME": "sandbox",
@@ -59,7 +81,7 @@ def _environment(context: Context) -> dict[str, str]:
         # By default each context's first figure would bring 5 MB of JavaScript.
         "PLOTLY_RENDERER": "plotly_mimetype",
     }
-    return base | extra | dict(context.options.env)
+    return base | extra
 
 
 def _discard(interpreter: Interpreter) -> None:

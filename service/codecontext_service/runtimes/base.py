@@ -27,6 +27,15 @@ class Finished:
     peak_memory_bytes: int
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What an interpreter is configured with before its first run."""
+
+    cwd: str
+    env: Mapping[str, str]
+    limits: Limits
+
+
 class Listener(Protocol):
     """Who hears of what an interpreter does: its context."""
 
@@ -94,8 +103,10 @@ class Interpreter(Protocol):
     def interrupts_pending(self) -> bool:
         """Whether an interrupt that was asked for is still to be sent."""
 
-    async def configure(self, *, cwd: str, env: Mapping[str, str], limits: Limits) -> None:
+    async def configure(self, setup: Setup) -> None:
         """Gives it its working directory, environment and limits, before its first run.
+
+        May be repeated with the same or more variables, and limits that are not wider.
 
         Raises:
             WorkingDirectoryError: It can't work there.
@@ -193,6 +204,8 @@ class Runtime(Protocol):
     """What its interpreters can do, by the names of the API; see `RuntimeInfo.capabilities`."""
     unkept_limits: tuple[str, ...]
     """The limits, by their names in `Limits`, that its interpreters can't keep."""
+    usual: Setup | None
+    """What the interpreters of its pool are configured with ahead, if that is known before they are used."""
 
     @property
     def ready_count(self) -> int:
@@ -205,11 +218,12 @@ class Runtime(Protocol):
             InterpreterError: It can't.
         """
 
-    async def acquire(self, home: Home) -> Interpreter:
+    async def acquire(self, home: Home, limits: Limits) -> Interpreter:
         """Returns a fresh interpreter, from the pool if there is one that fits.
 
         Args:
             home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
+            limits: Those that it will be configured with.
 
         Raises:
             InterpreterError: None could be started.

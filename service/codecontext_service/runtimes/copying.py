@@ -29,6 +29,17 @@ def rlimits(limits: Limits) -> dict[str, int]:
     }
 
 
+def can_lower(now: Limits, wanted: Limits) -> bool:
+    """Returns whether an interpreter can go from limits that it has set for itself to others.
+
+    Args:
+        now: Those that it has; nobody takes them back, see setrlimit(2).
+        wanted: The others.
+    """
+    new = rlimits(wanted)
+    return all(not old or 0 < new[name] <= old for name, old in rlimits(now).items())
+
+
 class Copies:
     """What one interpreter's channel says of its copies."""
 

@@ -23,6 +23,7 @@ from .base import (
     Finished,
     InterpreterError,
     Listener,
+    Setup,
     WorkingDirectoryError,
 )
 from .copying import Copies, rlimits
@@ -99,6 +100,7 @@ class ChannelInterpreter:
         self._failure: str | None = None
         self._killed = False
         self._configured: asyncio.Future[dict[str, str]] | None = None
+        self._setup: Setup | None = None
         self._questions = Questions(self._send_question)
         self._copies = Copies(self._send_fork)
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -140,24 +142,36 @@ class ChannelInterpreter:
         """Whether an interrupt that was asked for is still to be sent."""
         return self.member.pending_interrupts > 0
 
-    async def configure(self, *, cwd: str, env: Mapping[str, str], limits: Limits) -> None:
+    async def configure(self, setup: Setup) -> None:
         """Gives it its working directory, environment and limits, before its first run.
+
+        May be repeated with the same or more variables, and limits that are not wider.
 
         Raises:
             WorkingDirectoryError: It can't work there.
             InterpreterError: It has ended.
         """
+        if self._ended:
+            raise InterpreterError("the interpreter has ended")
+        if setup == self._setup:
+            return
         self._configured = self._loop.create_future()
         try:
-            self.member.limit(limits)
+            self.member.limit(setup.limits)
         except OSError as error:
             raise InterpreterError(f"the interpreter could not be limited: {error}") from error
-        self._send(channel.CONFIGURE, {"cwd": cwd, "env": dict(env), "rlimits": rlimits(limits)})
+        message: dict[str, object] = {
+            "cwd": setup.cwd,
+            "env": dict(setup.env),
+            "rlimits": rlimits(setup.limits),
+        }
+        self._send(channel.CONFIGURE, message)
         if self._ended:
             raise InterpreterError("the interpreter has ended")
         answer = await self._configured
         if "cwd_error" in answer:
             raise WorkingDirectoryError(answer["cwd_error"])
+        self._setup = setup
 
     def execute(
         self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool

@@ -8,11 +8,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 
 from codecontext_service.config import RuntimeConfig
+from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.cells import CellError, Cells, Home, discard
 from codecontext_service.processes.forking import Forked
 from codecontext_service.processes.members import Member
 
-from .base import InterpreterError
+from .base import InterpreterError, Setup
+from .copying import can_lower
 from .interpreter import ChannelInterpreter
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ class PooledRuntime(ABC):
     """What its interpreters can do, by the names of the API."""
 
     unkept_limits: tuple[str, ...] = ()
+
+    usual: Setup | None = None
+    """What the interpreters of its pool are configured with ahead, if that is known before they are used."""
 
     interrupts_again = False
     """Whether its interpreters are interrupted until their run has ended, see `ChannelInterpreter`."""
@@ -77,20 +82,21 @@ class PooledRuntime(ABC):
         """Has the pool looked after: something has changed."""
         self._wanted.set()
 
-    async def acquire(self, home: Home) -> ChannelInterpreter:
+    async def acquire(self, home: Home, limits: Limits) -> ChannelInterpreter:
         """Returns a fresh interpreter, from the pool if there is one that fits.
 
         Args:
             home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
+            limits: Those that it will be configured with.
 
         Raises:
             InterpreterError: None could be started.
         """
         if not self._cells.enabled:
-            return self._take() or await self._start(None)
+            return self._take(limits) or await self._start(None)
         if not home.habitable:
             async with home.group.lock:
-                interpreter = self._take() if home.group.fresh else None
+                interpreter = self._take(limits) if home.group.fresh else None
                 if interpreter is not None and interpreter.cell is not None:
                     home.group.add(interpreter.cell)
                     home.move_in(interpreter.cell.first)
@@ -112,7 +118,9 @@ class PooledRuntime(ABC):
         if pool:
             await asyncio.wait([interpreter.gone for interpreter in pool], timeout=5)
 
-    def _take(self) -> ChannelInterpreter | None:
+    def _take(self, limits: Limits) -> ChannelInterpreter | None:
+        if self.usual is not None and not can_lower(self.usual.limits, limits):
+            return None
         self.want()
         while self._pool:
             interpreter = self._pool.popleft()
@@ -141,10 +149,13 @@ class PooledRuntime(ABC):
         except CellError as error:
             raise InterpreterError(str(error)) from error
         try:
-            return await self._start(cell.first)
+            interpreter = await self._start(cell.first)
+            if self.usual is not None:
+                await interpreter.configure(self.usual)
         except BaseException:
             discard(cell)
             raise
+        return interpreter
 
     async def _fill(self) -> None:
         """Keeps the pool full, one interpreter at a time, so that a create waits for one at most."""

@@ -27,6 +27,7 @@ from codecontext_service.api.host import HostInfo
 from codecontext_service.api.sandboxes import SandboxServicer
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.contexts.manager import ContextManager
+from codecontext_service.contexts.provision import usual_setup
 from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.processes.cells import Cells
@@ -37,6 +38,7 @@ from codecontext_service.runtimes.languages import make_runtime
 from codecontext_service.runtimes.registry import Runtimes
 from codecontext_service.sandboxes.sandbox import Sandboxes
 from codecontext_service.workers.cells import CellSpec
+from codecontext_service.workers.jail import WORKSPACE
 
 from .isolation import choose, open_control_groups, uncontained
 from .listeners import bind, check_listeners
@@ -132,6 +134,10 @@ class Server:
         if not launcher.containment.cells:
             launcher.containment = uncontained(pid_namespaces=False)
         host = HostInfo(launcher.containment)
+        if cells.full:  # the workspace has the same name in all
+            limits = config.default_limits.without(host.unkept_limits)
+            for runtime in runtimes:
+                runtime.usual = usual_setup(runtime, WORKSPACE, limits)
         if launcher.containment.missing:
             logger.warning(
                 "contexts are not fully contained",

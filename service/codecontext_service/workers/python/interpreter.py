@@ -56,7 +56,7 @@ _MAX_ERROR_TEXT = 256 * 1024
 """The most characters of an error's text, and of its traceback, that are sent."""
 
 _IDLE_S = 0.01
-"""How long nobody has to want a new interpreter until it rehearses."""
+"""How long nobody has to want an interpreter that has not run yet until it rehearses."""
 
 _MAX_PROMPT = 16 * 1024
 """The most characters of a prompt that are sent."""
@@ -127,11 +127,14 @@ class Interpreter:
         forking.reseed()
         try:
             self._channel.send(READY, to_json({"pid": self._pid}))
-            if not self._channel.wait(_IDLE_S):
-                self._rehearse()
+            rehearsed = False
             while True:
+                if not rehearsed and not self._channel.wait(_IDLE_S):
+                    self._rehearse()
+                    rehearsed = True
                 kind, message = self._channel.receive()
                 if kind == EXECUTE:
+                    rehearsed = True
                     self._execute(message)
                 elif kind == CONFIGURE:
                     self._configure(message)
