@@ -41,6 +41,8 @@ class Figure:
     """The name of what it is compared to."""
     unit: str = "second"
     """`second` or `byte`."""
+    rate: str = ""
+    """Where a value is the time that one of many takes: what they are, to be told by the second."""
 
     @property
     def statistics(self) -> Statistics:
@@ -48,6 +50,8 @@ class Figure:
         metadata = {"name": self.name, "unit": self.unit}
         if self.floor:
             metadata["floor"] = self.floor
+        if self.rate:
+            metadata["rate"] = self.rate
         # pyperf wants values above 0; a tenth of a microsecond is finer than anything here.
         values = [max(round(value, 7), 1e-7) for value in self.values]
         return pyperf.Benchmark([pyperf.Run(values, metadata=metadata, collect_metadata=False)])
@@ -73,9 +77,11 @@ class Figures:
         yield
         self.add(name, (time.perf_counter() - began) / share, floor=floor)
 
-    def add(self, name: str, value: float, *, floor: str = "", unit: str = "second") -> None:
+    def add(
+        self, name: str, value: float, *, floor: str = "", unit: str = "second", rate: str = ""
+    ) -> None:
         """Takes a time in seconds, or a size in bytes."""
-        figure = self.all.setdefault(name, Figure(name, [], floor, unit))
+        figure = self.all.setdefault(name, Figure(name, [], floor, unit, rate))
         figure.values.append(value)
 
 

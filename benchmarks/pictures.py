@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import pyperf
@@ -14,9 +15,24 @@ from matplotlib.ticker import FuncFormatter
 
 mpl.use("agg")
 
-_VARIED = re.compile(r"^(?P<what>.*), (?P<name>[a-z_ ]+)=(?P<number>\d+)$")
+_VARIED = re.compile(r"^((?P<group>[a-z]+): )?(?P<what>.*), (?P<name>[a-z_ ]+)=(?P<number>\d+)$")
 _FEW = 5
 """So few values have no distribution to show."""
+
+
+class _Curves(NamedTuple):
+    """Which figures are drawn together."""
+
+    title: str
+    varied: str
+    unit: str
+    """That of pyperf; or what is counted by the second."""
+
+    def scaled(self, value: float) -> float:
+        """Returns a value in the unit of the picture."""
+        if self.unit == "second":
+            return value * 1e3
+        return value / (1 << 20) if self.unit == "byte" else 1 / value
 
 
 def draw_all(suite: pyperf.BenchmarkSuite, folder: Path) -> list[Path]:
@@ -30,12 +46,14 @@ def draw_all(suite: pyperf.BenchmarkSuite, folder: Path) -> list[Path]:
         The files that were written.
     """
     by_module: dict[str, list[Statistics]] = defaultdict(list)
-    curves: dict[tuple[str, str, str], dict[str, list[tuple[int, Statistics]]]] = defaultdict(dict)
+    curves: dict[_Curves, dict[str, list[tuple[int, Statistics]]]] = defaultdict(dict)
     for each in suite:
         module, name = each.get_name().split(": ", 1)
         if varied := _VARIED.match(name):
-            lines = curves[module, varied["name"], each.get_unit()]
-            lines.setdefault(varied["what"], []).append((int(varied["number"]), each))
+            titles = filter(None, (module, varied["group"]))
+            rate = each.get_metadata().get("rate", "")
+            key = _Curves(": ".join(titles), varied["name"], rate or each.get_unit())
+            curves[key].setdefault(varied["what"], []).append((int(varied["number"]), each))
         elif each.get_nvalue() >= _FEW and each.get_unit() == "second":
             by_module[module].append(each)
     return [
@@ -59,31 +77,31 @@ def _draw_distributions(module: str, figures: list[Statistics], folder: Path) ->
 
 
 def _draw_curves(
-    key: tuple[str, str, str], lines: dict[str, list[tuple[int, Statistics]]], folder: Path
+    key: _Curves, lines: dict[str, list[tuple[int, Statistics]]], folder: Path
 ) -> Path:
     """Draws the medians of figures over what was varied; a band reaches from p5 to p95."""
-    module, varied, unit = key
-    scale, label = (1e3, "milliseconds") if unit == "second" else (1 / (1 << 20), "MiB")
+    label = {"second": "milliseconds", "byte": "MiB"}.get(key.unit, f"{key.unit} a second")
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     for name, points in lines.items():
         at = [number for number, _ in points]
         low, middle, high = (
-            [each.percentile(percent) * scale for _, each in points] for percent in (5, 50, 95)
+            [key.scaled(each.percentile(percent)) for _, each in points] for percent in (5, 50, 95)
         )
         (line,) = axes.plot(at, middle, marker="o", label=name)
         axes.fill_between(at, low, high, alpha=0.15, color=line.get_color())
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel=varied,
+        xlabel=key.varied,
         ylabel=label,
-        title=f"{module}: {label} over {varied}",
+        title=f"{key.title}: {label} over {key.varied}",
     )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(visible=True, which="both", alpha=0.2)
     axes.legend(fontsize="small")
-    return _save(figure, folder / f"{module}-{varied.replace(' ', '-')}-{unit}.png")
+    name = re.sub(r"[^A-Za-z]+", "-", f"{key.title} {key.varied} {key.unit}")
+    return _save(figure, folder / f"{name}.png")
 
 
 def _save(figure: plt.Figure, path: Path) -> Path:

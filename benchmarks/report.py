@@ -33,7 +33,7 @@ def print_all(
     """Prints every figure, and what was expected of them."""
     print("\n".join(f"{name}: {value}" for name, value in about.items()))
     named = {each.get_name(): each for each in suite}
-    print(f"\n{'':46}{'p50':>12}{'p99':>12}{'n':>6}{'p50 / floor':>13}")
+    print(f"\n{'':58}{'p50':>12}{'p99':>12}{'n':>6}{'p50 / floor':>13}")
     module = ""
     for name, each in named.items():
         before, (module, own_name) = module, name.split(": ", 1)
@@ -42,16 +42,19 @@ def print_all(
         p50, p99 = each.percentile(50), each.percentile(99)
         floor = named.get(each.get_metadata().get("floor", ""))
         ratio = f"{p50 / floor.percentile(50):12.2f}x" if floor is not None else ""
-        print(f"  {own_name:44}{shown(p50, each)}{shown(p99, each)}{each.get_nvalue():6}{ratio}")
+        rate = each.get_metadata().get("rate", "")
+        a_second = f"  {1 / p50:,.0f} {rate} a second" if rate else ""
+        line = f"  {own_name:56}{shown(p50, each)}{shown(p99, each)}{each.get_nvalue():6}"
+        print(f"{line}{ratio:13}{a_second}".rstrip())
 
-    print(f"\n{'ratio, ms or MiB':70}{'is':>8}{'at most':>9}")
+    print(f"\n{'ratio, ms or MiB':104}{'is':>8}{'at most':>9}")
     for expectation in expectations:
         value = value_of(expectation, suite)
         if value is None:
-            print(f"{expectation!s:70}{'-':>8}{expectation.at_most:9.2f}  not measured")
+            print(f"{expectation!s:104}{'-':>8}{expectation.at_most:9.2f}  not measured")
             continue
         verdict = "met" if value <= expectation.at_most else "missed"
-        print(f"{expectation!s:70}{value:8.2f}{expectation.at_most:9.2f}  {verdict}")
+        print(f"{expectation!s:104}{value:8.2f}{expectation.at_most:9.2f}  {verdict}")
 
 
 def shown(value: float, figure: Statistics) -> str:
@@ -64,7 +67,7 @@ def shown(value: float, figure: Statistics) -> str:
 def print_comparison(suite: pyperf.BenchmarkSuite, earlier: pyperf.BenchmarkSuite) -> None:
     """Prints how figures relate to earlier ones: what has a floor by its ratio to that, on both sides."""
     now, before = ({each.get_name(): each for each in some} for some in (suite, earlier))
-    print(f"\n{'now / before (of ratios to floors, where there are)':56}{'p50':>8}{'p99':>8}")
+    print(f"\n{'now / before (of ratios to floors, where there are)':72}{'p50':>8}{'p99':>8}")
     for name in now:
         if name not in before:
             continue
@@ -78,4 +81,4 @@ def print_comparison(suite: pyperf.BenchmarkSuite, earlier: pyperf.BenchmarkSuit
                 value *= before[floor].percentile(50) / now[floor].percentile(50)
             ratios.append(value)
         verdict = "slower" if ratios[0] > _NOISE else "faster" if ratios[0] * _NOISE < 1 else ""
-        print(f"  {name:54}{ratios[0]:8.2f}{ratios[1]:8.2f}  {verdict}")
+        print(f"  {name:70}{ratios[0]:8.2f}{ratios[1]:8.2f}  {verdict}")

@@ -3,7 +3,8 @@
 A module has `measure(figures, effort)`, which starts what it needs (see `processes`), measures each thing
 in turns with its floor, and ends what it has started; and may have `EXPECTATIONS`. Nothing else has to be
 told of it: the table, the pictures and the comparison find what it has measured. A figure that depends on
-a number says so at the end of its name, as in `run, contexts=100`: such figures get a picture of their own.
+a number says so at the end of its name, as in `run, contexts=100`: such figures get a picture of their
+own, and one for each group where names begin with that, as in `bash: run, clients=16`.
 """
 
 from __future__ import annotations

@@ -40,8 +40,6 @@ def measure(figures: Figures, effort: Effort) -> None:
             _measure(figures, floor, stub, alive)
             size = tree(served.pid).bytes
             figures.add(f"memory of all processes, contexts={count}", size, unit="byte")
-        for context_id in alive:
-            delete(stub, context_id)
 
 
 def _measure(

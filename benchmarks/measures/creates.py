@@ -12,6 +12,7 @@ from calls import EMPTY_CALL, Floor, create, delete, run, wait_for_pool
 from effort import Effort
 from figures import Expectation, Figures
 from processes import ask, helper, read_line, server
+from snippets import SNIPPETS, request
 
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
@@ -24,7 +25,7 @@ EXPECTATIONS = (
 )
 
 _BURST = 200
-_CHILDREN = "import subprocess\n_ = [subprocess.Popen(['sleep', '1000']) for _ in range(50)]"
+_PYTHON = SNIPPETS["python"]
 
 
 def measure(figures: Figures, effort: Effort) -> None:
@@ -64,14 +65,13 @@ def measure(figures: Figures, effort: Effort) -> None:
 
 def _other_deletes(into: Figures, stub: CodeContextServiceStub) -> None:
     context_id = create(stub)
-    request = pb.RunCodeStreamRequest(context_id=context_id, code="while True: pass")
-    stream = stub.RunCodeStream(request)
+    stream = stub.RunCodeStream(request(context_id, _PYTHON.forever))
     next(iter(stream))
     wait_for_pool(stub)
     with into.timed("delete, forced while it runs", floor="delete, idle"):
         delete(stub, context_id, force=True)
     context_id = create(stub)
-    run(stub, context_id, _CHILDREN)
+    run(stub, context_id, _PYTHON.children)
     wait_for_pool(stub)
     with into.timed("delete, with 50 child processes", floor="delete, idle"):
         delete(stub, context_id)

@@ -13,6 +13,7 @@ from calls import EMPTY_CALL, Floor, create, delete, languages, run, wait_for_po
 from effort import Effort
 from figures import Expectation, Figures
 from processes import helper, read_line, server
+from snippets import SNIPPETS
 
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
@@ -23,8 +24,6 @@ _STARTS = {
     "typescript": ("node", "-e", "console.log()"),
 }
 """What starts a bare interpreter, which writes a line once it is there."""
-
-_CODE = {"bash": "echo 2"}
 
 EXPECTATIONS = (
     *(Expectation(f"create from the pool, {each}", 3.0, EMPTY_CALL) for each in _STARTS),
@@ -56,13 +55,19 @@ def _pooled(into: Figures, stub: CodeContextServiceStub, floor: Floor, language:
         floor.call()
     with into.timed(f"create from the pool, {language}", floor=EMPTY_CALL):
         context_id = create(stub, language)
-    run(stub, context_id, _CODE.get(language, "1+1"))
-    context = stub.GetCodeContext(pb.GetCodeContextRequest(context_id=context_id)).context
-    own = context.resource_usage.memory_own_bytes
+    fresh = _own_memory(stub, context_id)
+    into.add(f"own memory of a context that has not run yet, {language}", fresh, unit="byte")
+    run(stub, context_id, SNIPPETS[language].run)
+    own = _own_memory(stub, context_id)
     into.add(f"own memory of an idle context, {language}", own, unit="byte")
     wait_for_pool(stub, language)
     with into.timed(f"delete, {language}", floor=EMPTY_CALL):
         delete(stub, context_id)
+
+
+def _own_memory(stub: CodeContextServiceStub, context_id: str) -> int:
+    context = stub.GetCodeContext(pb.GetCodeContextRequest(context_id=context_id)).context
+    return context.resource_usage.memory_own_bytes
 
 
 def _past_the_pool(into: Figures, stub: CodeContextServiceStub, language: str) -> None:

@@ -35,6 +35,10 @@ def measure(figures: Figures, effort: Effort) -> None:
         without = tree(served.pid)
         figures.add("memory of the server's process", without.root_bytes, unit="byte")
         figures.add("memory of all, without contexts", without.bytes, unit="byte")
+        for size in without.zygotes_bytes:
+            figures.add("memory of the zygote", size, unit="byte")
+        for size in without.keepers_bytes:
+            figures.add("memory of a cell that nobody uses: its keeper", size, unit="byte")
         contexts = [create(stub) for _ in range(20)]
         idle = (tree(served.pid).bytes - without.bytes) / len(contexts)
         for context_id in contexts:

@@ -12,6 +12,7 @@ from calls import CHUNK, Floor, create, delete, read_stdout
 from effort import Effort
 from figures import Expectation, Figures
 from processes import ask, helper, read_line, server
+from snippets import SNIPPETS, request
 
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
@@ -25,7 +26,7 @@ EXPECTATIONS = (
 )
 
 _PRINTS = 100_000
-_SLOW = "print('x', flush=True); import time; time.sleep(0.003)"
+_PYTHON = SNIPPETS["python"]
 _LINES = """
 import time
 for n in range(200):
@@ -33,7 +34,6 @@ for n in range(200):
     while time.perf_counter() < until: pass
     print(n)
 """
-_WRITES = "import sys\nfor _ in range({count}): _ = sys.stdout.write('x' * {size})"
 _SIZES = {64: 4, 1024: 16, 8 * 1024: 64, CHUNK: 128}
 """By the bytes of a write: how many MiB are read at once."""
 
@@ -74,10 +74,10 @@ def _first_bytes(
 ) -> None:
     began = time.perf_counter()
     into.add("first message of an empty stream", floor.first_message() - began)
-    request = pb.RunCodeStreamRequest(context_id=context_id, code=_SLOW)
+    asked = request(context_id, _PYTHON.slow)
     first = 0.0
     began = time.perf_counter()
-    for answer in stub.RunCodeStream(request):
+    for answer in stub.RunCodeStream(asked):
         if answer.event.stdout:
             first = first or time.perf_counter()
     name = "first byte of a streamed run"
@@ -89,8 +89,7 @@ def _watched(into: Figures, stub: CodeContextServiceStub, context_id: str) -> No
     with into.timed("a run of 200 lines"):
         read_stdout(stub, context_id, _LINES)
     with into.timed("a run of 200 lines, watched", floor="a run of 200 lines"):
-        request = pb.RunCodeStreamRequest(context_id=context_id, code=_LINES)
-        stream = stub.RunCodeStream(request)
+        stream = stub.RunCodeStream(request(context_id, _LINES))
         first = next(stream)
         watch = stub.WatchExecution(pb.WatchExecutionRequest(execution_id=first.event.execution_id))
         watcher = threading.Thread(target=lambda: collections.deque(watch, maxlen=0))
@@ -114,18 +113,16 @@ def _throughput(
     empty_s = (time.perf_counter() - began) / (read / (1 << 20))
     assert read == messages * size, read
     began = time.perf_counter()
-    read = read_stdout(stub, context_id, _WRITES.format(count=count, size=size))
+    read = read_stdout(stub, context_id, _PYTHON.writes(count, size))
     stdout_s = (time.perf_counter() - began) / mib
     assert read == mib << 20, read
     for name, floor_name in names.items():
-        into.add(floor_name, empty_s)
-        into.add(name, stdout_s, floor=floor_name)
+        into.add(floor_name, empty_s, rate="MiB")
+        into.add(name, stdout_s, floor=floor_name, rate="MiB")
 
 
 def _read_result(stub: CodeContextServiceStub, context_id: str) -> int:
-    request = pb.RunCodeStreamRequest(context_id=context_id, code="'x' * 10_000_000")
+    asked = request(context_id, _PYTHON.result)
     return sum(
-        len(part.text)
-        for answer in stub.RunCodeStream(request)
-        for part in answer.event.result.parts
+        len(part.text) for answer in stub.RunCodeStream(asked) for part in answer.event.result.parts
     )
