@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -122,6 +123,13 @@ def test_a_signal_of_its_own_is_no_interrupt(run) -> None:
     )
     assert (signalled.outcome, signalled.text) == ("SUCCEEDED", "2")
     assert run("for (const end = Date.now() + 50; Date.now() < end;) {} 3").text == "3"
+
+
+def test_memory_is_limited_for_the_context_alone(run) -> None:
+    """V8 gives up no earlier than the machine does: what ends a run for want of memory is its context."""
+    limit = int(run("require('v8').getHeapStatistics().heap_size_limit").text)
+    mib = 1 << 20
+    assert limit // mib >= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // mib
 
 
 @pytest.mark.parametrize("limit", ["open_files", "file_size_bytes"])

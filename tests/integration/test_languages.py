@@ -20,6 +20,7 @@ from codecontext import (
     ContextFailedError,
     Execution,
     InvalidArgumentError,
+    ResourceLimits,
 )
 
 pytestmark = pytest.mark.timeout(60)
@@ -256,6 +257,18 @@ def test_a_kill_is_a_crash(
     execution = started.result()
     assert execution.outcome == "CRASHED"
     assert "SIGKILL" in execution.outcome_message
+
+
+def test_want_of_memory(client: CodeContextClient, dialect: Dialect) -> None:
+    """A run that takes more memory than its context may have ends as OUT_OF_MEMORY, which names the limit."""
+    limit = 256 << 20
+    context = client.create_code_context(
+        dialect.language, resource_limits=ResourceLimits(memory_bytes=limit)
+    )
+    execution = client.run_code(dialect.hog, context=context)
+    client.delete_code_context(context)
+    assert (execution.outcome, execution.state_kept) == ("OUT_OF_MEMORY", False)
+    assert str(limit) in execution.outcome_message
 
 
 def _interpreter_of(context: CodeContext) -> psutil.Process:

@@ -37,6 +37,8 @@ class Dialect:
     """Sleeps for a minute, in a process of its own where the language does that."""
     strict: str
     """Has a child sleep for a minute, and fails by an error of its own if that fails."""
+    hog: str
+    """Takes memory without end."""
     ask: str
     """Reads a line with the prompt `name? `, and writes `hello ` and the line."""
     variable: Callable[[str], str]
@@ -77,6 +79,7 @@ PYTHON = Dialect(
     endless="while True: pass",
     sleep="import time; time.sleep(60)",
     strict="import subprocess; subprocess.check_call(['sleep', '60'])",
+    hog="kept = []\nwhile True: kept.append(bytearray(b'x') * (1 << 20))",
     ask="print('hello ' + input('name? '))",
     variable=lambda name: f"import os; print(os.environ.get('{name}', ''))",
     where="import os; print(os.getcwd())",
@@ -112,6 +115,7 @@ BASH = Dialect(
     endless="while :; do :; done",
     sleep="sleep 60",
     strict="sleep 60 || return 7",
+    hog="kept=xxxxxxxx; while :; do kept=$kept$kept; done",
     ask='read -r -p "name? " who && echo "hello $who"',
     variable=lambda name: f'echo "${{{name}-}}"',
     where="pwd",
@@ -147,6 +151,7 @@ JAVASCRIPT = Dialect(
         "try { require('child_process').execSync('sleep 60') } "
         "catch (error) { throw new Error('it failed') }"
     ),
+    hog="const hoard = []; while (true) hoard.push(new Array(1 << 17).fill(1.5))",
     ask="console.log('hello ' + prompt('name? '))",
     variable=lambda name: f"console.log(process.env['{name}'] ?? '')",
     where="console.log(process.cwd())",

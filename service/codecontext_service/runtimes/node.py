@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
@@ -15,6 +16,9 @@ _FLAGS = (
     # Code that is terminated in a timer's callback leaves the stack of async hooks as it was.
     "--no-force-async-hooks-checks",
     "--disable-warning=ExperimentalWarning",  # of the type stripping
+    # As much as the machine has, in MiB: what counts is the limit of the context. At its own one V8 aborts, of
+    # which nobody could tell why.
+    f"--max-old-space-size={os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // (1 << 20)}",
 )
 
 
