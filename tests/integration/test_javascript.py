@@ -12,7 +12,6 @@ from codecontext import (
     CodeContextClient,
     Execution,
     ResourceLimits,
-    UnimplementedError,
 )
 
 
@@ -132,11 +131,23 @@ def test_memory_is_limited_for_the_context_alone(run) -> None:
     assert limit // mib >= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // mib
 
 
-@pytest.mark.parametrize("limit", ["open_files", "file_size_bytes"])
-def test_a_limit_that_node_can_not_keep_is_refused(client: CodeContextClient, limit: str) -> None:
-    """Whoever asks for such a limit is told that nothing keeps it; no context reports one."""
-    with pytest.raises(UnimplementedError, match=limit):
-        client.create_code_context("javascript", resource_limits=ResourceLimits(**{limit: 100}))
+def test_limits_on_files(client: CodeContextClient) -> None:
+    """A file past the limit on its size, or one more than may be open, is an error of the code; state stays."""
+    limits = ResourceLimits(open_files=100, file_size_bytes=1 << 20)
+    context = client.create_code_context("javascript", resource_limits=limits)
+
+    def error(code: str) -> str:
+        failed = client.run_code(code, context=context, timeout=30)
+        assert (failed.outcome, failed.state_kept) == ("RAISED", True)
+        return failed.error.value
+
+    assert "EFBIG" in error("require('fs').writeFileSync('large', Buffer.alloc(2 << 20))")
+    head = "head -c 2M /dev/zero >larger"
+    assert head in error(f"require('child_process').execSync('{head}')")
+    sizes = "[require('fs').statSync('large').size, require('fs').statSync('larger').size]"
+    assert client.run_code(sizes, context=context).results[0].json == [1 << 20, 1 << 20]
+    assert "EMFILE" in error("for (;;) require('fs').openSync('/dev/null')")
+    client.delete_code_context(context)
 
 
 def test_values_show_themselves(run) -> None:

@@ -89,6 +89,20 @@ class Member:
         with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
             self.keeper.send({"limit": order, "member": self.number})
 
+    async def lower(self, pid: int, limits: Limits) -> None:
+        """Lowers the limits of an interpreter that can't do it itself, before it runs code.
+
+        Args:
+            pid: Its pid as the keeper sees it.
+            limits: Those on its open files and on the size of a file count here.
+
+        Raises:
+            OSError: The keeper is gone, or does not read.
+            OrderError: The kernel refused.
+        """
+        order = {"pid": pid, "open_files": limits.open_files, "file_size": limits.file_size_bytes}
+        await self.keeper.order("lower", order)
+
     def read_news(self) -> None:
         """Takes what its keeper has said by now, which may be why a process has ended."""
         self.keeper.read_news()

@@ -95,6 +95,7 @@ class ChannelInterpreter:
         self._group = 0
         self._told = False
         self._signalled = True
+        self._lowers = True
         self._begun = False
         self._interrupt_wanted = False
         self._failure: str | None = None
@@ -158,7 +159,9 @@ class ChannelInterpreter:
         self._configured = self._loop.create_future()
         try:
             self.member.limit(setup.limits)
-        except OSError as error:
+            if not self._lowers:
+                await self.member.lower(self._group, setup.limits)
+        except (OSError, OrderError) as error:
             raise InterpreterError(f"the interpreter could not be limited: {error}") from error
         message: dict[str, object] = {
             "cwd": setup.cwd,
@@ -404,6 +407,7 @@ class ChannelInterpreter:
                 self._group = int(ready["pid"])
                 self._told = bool(ready.get("told", False))
                 self._signalled = bool(ready.get("signalled", True))
+                self._lowers = bool(ready.get("lowers", True))
                 self.ready.set_result(None)
         elif kind == channel.CONFIGURED:
             self._on_configured(content)

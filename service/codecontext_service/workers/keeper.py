@@ -6,8 +6,9 @@ namespaces it is a subreaper, forked by the zygote as the interpreter's parent, 
 left. Either watches its socket: when the server is gone, it ends everything.
 
 From the server, as JSON, each with the number of the `member` that is meant: `{"interrupt": group}`,
-`{"empty": number, "leaves": …}`, `{"usage": number}`, `{"limit": {"memory_bytes": …, "cpu_time_s": …}}`, and
-`{"adopt": number, "pid": …, "parent": …}` for an interpreter that another member has forked, or that was
+`{"empty": number, "leaves": …}`, `{"usage": number}`, `{"limit": {"memory_bytes": …, "cpu_time_s": …}}`,
+`{"lower": number, "pid": …, "open_files": …, "file_size": …}` for an interpreter that can't lower its own
+limits, and `{"adopt": number, "pid": …, "parent": …}` for one that another member has forked, or that was
 started for a member that had none; for all of them `{"kill": true}`.
 To the server: first `{"ready": true}` from a cell, with a descriptor of the workspace if it has one, or
 `{"pid": …}` with a pidfd of the interpreter; then `{"answer": number, …}` (to `adopt` with a pidfd, or with
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -231,6 +233,8 @@ class _Keeper:
             send_message(self._end, {"answer": order["usage"], **usage})
         elif "limit" in order:
             self._member(number).watchdog.limit(**order["limit"])
+        elif "lower" in order:
+            self._lower(order)
         elif "empty" in order:
             self._member(number).emptying.append(order["empty"])
             self._member(number).leaves = order["leaves"]
@@ -239,6 +243,20 @@ class _Keeper:
             self._adopt(number, order)
         else:
             self._goes_on = False
+
+    def _lower(self, order: dict[str, Any]) -> None:
+        """Lowers limits of a process that has run no code yet; 0 leaves one as it is."""
+        answer: dict[str, Any] = {"answer": order["lower"]}
+        try:
+            for kind, name in (
+                (resource.RLIMIT_NOFILE, "open_files"),
+                (resource.RLIMIT_FSIZE, "file_size"),
+            ):
+                if order[name]:
+                    resource.prlimit(order["pid"], kind, (order[name], order[name]))
+        except OSError as error:
+            answer["error"] = str(error)
+        send_message(self._end, answer)
 
     def _adopt(self, number: int, order: dict[str, Any]) -> None:
         """Takes a process as the first one of a member; whoever names it may lie."""

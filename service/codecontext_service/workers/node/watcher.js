@@ -17,6 +17,7 @@ const { UP, DECISION, ACTED, REWRITTEN, Decision } = require('./shared.js');
 const { rewrite } = require('./imports.js');
 
 const SIGINT = 2;
+const SIGXFSZ = 25;
 /** How long it waits before it asks again, in ms. */
 const AGAIN_MS = 5;
 
@@ -83,8 +84,12 @@ parentPort.on('message', ({ code, port }) => {
 });
 
 const { Signal } = internalBinding('signal_wrap');
-const signal = new Signal();
-signal.onsignal = onSignal;
-signal.start(SIGINT);
+const interrupt = new Signal();
+interrupt.onsignal = onSignal;
+interrupt.start(SIGINT);
+// Who writes more to a file than the limit allows gets an error, and does not end.
+const excess = new Signal();
+excess.onsignal = () => {};
+excess.start(SIGXFSZ);
 Atomics.store(shared, UP, 1);
 Atomics.notify(shared, UP);

@@ -77,5 +77,5 @@ replaceStreams(channel, input);
 displays.extend(console);
 makeGlobals();
 channel.listen(onMessage);
-channel.sendJson(Kind.READY, { pid: process.pid, told: true });
+channel.sendJson(Kind.READY, { pid: process.pid, told: true, lowers: false });
 interrupts.watch();
