@@ -83,6 +83,26 @@ def _by_ipython(shell: Shell, code: str) -> str:
     return transformed
 
 
+@pytest.mark.parametrize(
+    ("code", "awaits"),
+    [
+        ("await f()", True),
+        ("async for n in f(): pass", True),
+        ("async with f(): pass", True),
+        ("[n async for n in f()]", True),
+        ("async def f(): await g()", False),
+        ("awaited = 'await'", False),
+        ("def f(): return 1", False),
+        ("return 1", False),
+        ("def broken(", False),
+    ],
+)
+def test_what_awaits_is_known(shell: Shell, code: str, awaits: bool) -> None:
+    """Code that awaits is told from other code as IPython tells it, whether or not it is compiled for that."""
+    by_ipython = InteractiveShell.should_run_async(shell, code, transformed_cell=code)
+    assert (shell.should_run_async(code, transformed_cell=code), by_ipython) == (awaits, awaits)
+
+
 @pytest.mark.parametrize("code", _PLAIN)
 def test_plain_code_takes_the_short_cut(shell: Shell, code: str) -> None:
     """Code without IPython's own syntax is not searched for it, and is the same as if it were."""

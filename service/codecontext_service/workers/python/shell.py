@@ -145,6 +145,16 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         transformed: str = super().transform_cell(raw_cell)
         return transformed
 
+    def should_run_async(
+        self, raw_cell: str, *, transformed_cell: str | None = None, **options: Any
+    ) -> bool:
+        """Returns whether code awaits something: IPython compiles all of it once more to know that."""
+        code = transformed_cell
+        if code is not None and "await" not in code and "async" not in code:
+            return False
+        answer: bool = super().should_run_async(raw_cell, transformed_cell=code, **options)
+        return answer
+
     async def run_code(self, *args: Any, **options: Any) -> bool:
         """Runs a part of the code, all of which has been parsed by now."""
         coroutine = super().run_code(*args, **options)
