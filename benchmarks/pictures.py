@@ -64,7 +64,8 @@ def draw_all(suite: pyperf.BenchmarkSuite, folder: Path) -> list[Path]:
 
 def _draw_distributions(module: str, figures: list[Statistics], folder: Path) -> Path:
     """Draws for each figure how many of its values are at most so large."""
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(12, 5), layout="constrained")
+    axes.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
     for each in figures:
         values = sorted(value * 1e3 for value in each.get_values())
         shares = [(number + 1) / len(values) for number in range(len(values))]
@@ -72,7 +73,7 @@ def _draw_distributions(module: str, figures: list[Statistics], folder: Path) ->
     axes.set(xscale="log", xlabel="milliseconds", ylabel="share of all", title=module)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(visible=True, which="both", alpha=0.2)
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside right upper")
     return _save(figure, folder / f"{module}.png")
 
 
@@ -81,7 +82,8 @@ def _draw_curves(
 ) -> Path:
     """Draws the medians of figures over what was varied; a band reaches from p5 to p95."""
     label = {"second": "milliseconds", "byte": "MiB"}.get(key.unit, f"{key.unit} a second")
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(12, 5), layout="constrained")
+    axes.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
     for name, points in lines.items():
         at = [number for number, _ in points]
         low, middle, high = (
@@ -99,7 +101,7 @@ def _draw_curves(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(visible=True, which="both", alpha=0.2)
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside right upper")
     name = re.sub(r"[^A-Za-z]+", "-", f"{key.title} {key.varied} {key.unit}")
     return _save(figure, folder / f"{name}.png")
 

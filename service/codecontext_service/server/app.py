@@ -42,6 +42,7 @@ from codecontext_service.workers.jail import WORKSPACE
 
 from .isolation import choose, open_control_groups, uncontained
 from .listeners import bind, check_listeners
+from .memory import keep_buffers
 from .state_dir import StateDirectory
 
 logger = logging.getLogger(__name__)
@@ -279,4 +280,5 @@ def serve(config: Config) -> int:
         started or ended, 2 for options that can't be used, 128 plus the signal's number when a second
         signal cut the drain short.
     """
+    keep_buffers()
     return uvloop.run(_serve(config))
