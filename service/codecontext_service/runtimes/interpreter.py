@@ -143,10 +143,14 @@ class ChannelInterpreter:
         """Whether an interrupt that was asked for is still to be sent."""
         return self.member.pending_interrupts > 0
 
-    async def configure(self, setup: Setup) -> None:
+    async def configure(self, setup: Setup, *, ahead: bool = False) -> None:
         """Gives it its working directory, environment and limits, before its first run.
 
         May be repeated with the same or more variables, and limits that are not wider.
+
+        Args:
+            setup: All three.
+            ahead: Whether no context has it yet, so that there is time.
 
         Raises:
             WorkingDirectoryError: It can't work there.
@@ -167,6 +171,7 @@ class ChannelInterpreter:
             "cwd": setup.cwd,
             "env": dict(setup.env),
             "rlimits": rlimits(setup.limits),
+            "ahead": ahead,
         }
         self._send(channel.CONFIGURE, message)
         if self._ended:

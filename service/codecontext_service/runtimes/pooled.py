@@ -151,7 +151,7 @@ class PooledRuntime(ABC):
         try:
             interpreter = await self._start(cell.first)
             if self.usual is not None:
-                await interpreter.configure(self.usual)
+                await interpreter.configure(self.usual, ahead=True)
         except BaseException:
             discard(cell)
             raise

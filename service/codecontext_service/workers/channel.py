@@ -13,8 +13,9 @@ with the same number (four bytes), so that messages of several threads may mix: 
 which ends the context.
 
 From the server, all JSON, with these fields:
-- `CONFIGURE`, before the first run: `cwd`, `env` (all of the environment), `rlimits` (`open_files`,
-  `file_size`, `processes`; 0 leaves one as it is). Answered by `CONFIGURED`.
+- `CONFIGURE`, before the first run, once or twice: `cwd`, `env` (all of the environment), `rlimits`
+  (`open_files`, `file_size`, `processes`; 0 leaves one as it is), `ahead` if no context has it yet. Answered
+  by `CONFIGURED`.
 - `EXECUTE`: `code`, `env` (for this run alone), `execution_count`, `allow_input`. Answered by `BEGUN`,
   by what the run makes, and by one `FINISHED`.
 - `INPUT_REPLY`: `number` of the request, `text`, `end_of_file`.

@@ -56,7 +56,7 @@ _MAX_ERROR_TEXT = 256 * 1024
 """The most characters of an error's text, and of its traceback, that are sent."""
 
 _IDLE_S = 0.01
-"""How long nobody has to want an interpreter that has not run yet until it rehearses."""
+"""How long nobody has to want an interpreter of the pool until it rehearses."""
 
 _MAX_PROMPT = 16 * 1024
 """The most characters of a prompt that are sent."""
@@ -137,6 +137,7 @@ class Interpreter:
                     rehearsed = True
                     self._execute(message)
                 elif kind == CONFIGURE:
+                    rehearsed = rehearsed or not message["ahead"]
                     self._configure(message)
                 elif kind == FORK:
                     self._fork(message)
