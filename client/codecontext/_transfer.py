@@ -69,7 +69,7 @@ def header(
 def content(
     pieces: Iterable[bytes], on_progress: Progress | None = None
 ) -> Iterator[pb.UploadFileRequest]:
-    """Yields the messages that follow the first one, each of at most 1 MiB of content."""
+    """Yields the messages that follow the first one: at most 1 MiB of content in each, then its size."""
     sent = 0
     for piece in pieces:
         with memoryview(piece).cast("B") as view:
@@ -79,6 +79,7 @@ def content(
                 sent += len(data)
                 if on_progress is not None:
                     on_progress(sent)
+    yield pb.UploadFileRequest(total_bytes=sent)
 
 
 def blocks(file: BinaryIO) -> Iterator[bytes]:

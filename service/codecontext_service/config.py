@@ -136,7 +136,7 @@ class Config:
 
     first_uid: int = 220_000
     """The first of the 65,536 users that sandboxes get when the server runs as root; nothing else may
-    run under them."""
+    run under them. Servers on one machine may have the same: each takes as many of them as it may need."""
 
     allow_host_network: bool = False
     """Let callers give code the machine's own network, by the network policy HOST: its loopback, the

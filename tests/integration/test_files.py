@@ -233,15 +233,17 @@ def test_an_upload_that_is_cut_leaves_nothing_or_the_old_file(
     client.files.write(context, "old", "old")
     with CuttableProxy(server.target) as proxy:
         for name in ("old", "new"):
+            failed = threading.Event()
 
-            def pieces() -> Iterator[bytes]:
-                for number in range(100):
-                    if number >= 10:  # each time: gRPC may try again what had not begun
-                        proxy.cut()
-                    yield b"x" * 100_000
+            def pieces(failed: threading.Event) -> Iterator[bytes]:
+                yield from [b"x" * 100_000] * 10
+                while not failed.wait(0.01):  # gRPC may try again what had not begun
+                    proxy.cut()
 
-            with CodeContextClient(proxy.target) as far, pytest.raises(CodeContextError):
-                far.files.upload(context, name, pieces())
+            with CodeContextClient(proxy.target) as far:
+                with pytest.raises(CodeContextError):
+                    far.files.upload(context, name, pieces(failed))
+                failed.set()
     assert names(client, context) == ["old"]
     assert ok(client, context, "import os; sorted(os.listdir('.'))") == "['old']"
     assert client.files.read(context, "old") == b"old"
@@ -505,11 +507,12 @@ def test_a_full_workspace_is_said_and_leaves_no_part(
 def test_what_is_not_what_was_announced_is_not_stored(
     server: ServerProcess, client: CodeContextClient, context: CodeContext
 ) -> None:
-    """A wrong sum, too few bytes and too many are DATA_LOSS; the old file stays."""
+    """A wrong sum, too few bytes and too many are DATA_LOSS, and so is a stream that may have been cut;
+    the old file stays."""
     client.files.write(context, "f", "old")
     with connected_to_files(server.target) as stub:
 
-        def upload(content: bytes, **announced: object) -> None:
+        def upload(content: bytes, *last: pb.UploadFileRequest, **announced: object) -> None:
             header = pb.UploadFileHeader(
                 sandbox_id=context.sandbox_id,
                 path="f",
@@ -517,20 +520,30 @@ def test_what_is_not_what_was_announced_is_not_stored(
                 **announced,  # type: ignore[arg-type]
             )
             stub.UploadFile(
-                iter([pb.UploadFileRequest(header=header), pb.UploadFileRequest(data=content)])
+                iter(
+                    [pb.UploadFileRequest(header=header), pb.UploadFileRequest(data=content), *last]
+                )
             )
 
-        for announced in (
-            {"sha256": hashlib.sha256(b"other").digest()},
-            {"size_bytes": 4},
-            {"size_bytes": 2},
+        for last, announced in (
+            ([], {}),
+            ([2], {}),
+            ([4], {}),
+            ([2], {"size_bytes": 3}),
+            ([], {"sha256": hashlib.sha256(b"other").digest()}),
+            ([], {"size_bytes": 4}),
+            ([], {"size_bytes": 2}),
         ):
             with pytest.raises(grpc.RpcError) as caught:
-                upload(b"new", **announced)
+                upload(
+                    b"new", *(pb.UploadFileRequest(total_bytes=each) for each in last), **announced
+                )
             assert caught.value.code() is grpc.StatusCode.DATA_LOSS
             assert client.files.read(context, "f") == b"old"
-        upload(b"new", sha256=hashlib.sha256(b"new").digest(), size_bytes=3)
-        assert client.files.read(context, "f") == b"new"
+        upload(b"new", sha256=hashlib.sha256(b"new").digest())
+        upload(b"newer", size_bytes=5)
+        upload(b"newest", pb.UploadFileRequest(total_bytes=6))
+        assert client.files.read(context, "f") == b"newest"
 
 
 @pytest.mark.parametrize(
@@ -539,6 +552,7 @@ def test_what_is_not_what_was_announced_is_not_stored(
         ([], "header"),
         ([{"data": b"x"}], "header"),
         ([{"header": {"path": "f"}}, {"header": {"path": "g"}}], "data"),
+        ([{"header": {"path": "f"}}, {"total_bytes": 0}, {"data": b"x"}], "total_bytes"),
         ([{"header": {"path": "f", "mode": 0o4755}}], "header.mode"),
         ([{"header": {"path": "f", "size_bytes": -1}}], "header.size_bytes"),
         ([{"header": {"path": "f", "sha256": b"short"}}], "header.sha256"),

@@ -139,6 +139,7 @@ def test_nothing_is_left_of_contexts_in_any_order(server: ServerProcess, tmp_pat
     with CodeContextClient(server.target) as client:
         for context in [client.create_code_context() for _ in range(LIVING)]:
             client.run_code("1", context=context)
+            client.files.write(context, "opens the connection for files", "")
             client.delete_code_context(context)
         at_rest(server)
         before = Inventory(server, tmp_path / "state")

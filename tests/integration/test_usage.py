@@ -32,10 +32,12 @@ def own(own_server: ServerProcess) -> Iterator[CodeContextClient]:
 
 
 def usage(client: CodeContextClient, context: CodeContext) -> ResourceUsage:
-    """What a context uses now."""
-    measured = client.get_code_context(context).resource_usage
-    assert measured is not None
-    return measured
+    """What a context uses now; a machine under load may be too slow to measure it at once."""
+    for _ in range(20):
+        measured = client.get_code_context(context).resource_usage
+        if measured is not None:
+            return measured
+    raise AssertionError("it can't be measured")
 
 
 def test_memory_that_is_taken_shows(own: CodeContextClient) -> None:

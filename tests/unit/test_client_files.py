@@ -35,7 +35,9 @@ class Workspace(file_service_pb2_grpc.FileServiceServicer):
         key = (header.sandbox_id, header.path)
         if key in self.files and not header.overwrite:
             fail(context, grpc.StatusCode.ALREADY_EXISTS, "FILE_EXISTS", path=header.path)
-        pieces = [message.data for message in request_iterator]
+        *messages, last = request_iterator
+        pieces = [message.data for message in messages]
+        assert last.total_bytes == sum(map(len, pieces))
         self.sizes += [len(piece) for piece in pieces]
         content = b"".join(pieces)
         if header.HasField("size_bytes") and header.size_bytes != len(content):

@@ -25,47 +25,47 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!codecontext/v1/file_service.proto\x12\x0e\x63odecontext.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n\x08\x46ileInfo\x12\x0c\n\x04path\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.codecontext.v1.FileKind\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12/\n\x0bmodify_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04mode\x18\x05 \x01(\r\x12\x13\n\x0blink_target\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\x0c\"\xae\x01\n\x10UploadFileHeader\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\toverwrite\x18\x03 \x01(\x08\x12\x0c\n\x04mode\x18\x04 \x01(\r\x12\x17\n\nsize_bytes\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\x12\x0f\n\x07parents\x18\x07 \x01(\x08\x12\x0e\n\x06offset\x18\x08 \x01(\x03\x42\r\n\x0b_size_bytes\"b\n\x11UploadFileRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .codecontext.v1.UploadFileHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"<\n\x12UploadFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"W\n\x13\x44ownloadFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0e\n\x06length\x18\x04 \x01(\x03\"m\n\x14\x44ownloadFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfoH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06sha256\x18\x03 \x01(\x0cH\x00\x42\t\n\x07message\"n\n\x10ListFilesRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x11\n\trecursive\x18\x05 \x01(\x08\"U\n\x11ListFilesResponse\x12\'\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x18.codecontext.v1.FileInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x0fStatFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\":\n\x10StatFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"I\n\x14MakeDirectoryRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07parents\x18\x03 \x01(\x08\"?\n\x15MakeDirectoryResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"b\n\x0fMoveFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x13\n\x0bsource_path\x18\x02 \x01(\t\x12\x13\n\x0btarget_path\x18\x03 \x01(\t\x12\x11\n\toverwrite\x18\x04 \x01(\x08\":\n\x10MoveFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"H\n\x11\x44\x65leteFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\trecursive\x18\x03 \x01(\x08\"\x14\n\x12\x44\x65leteFileResponse*\x81\x01\n\x08\x46ileKind\x12\x19\n\x15\x46ILE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46ILE_KIND_REGULAR\x10\x01\x12\x17\n\x13\x46ILE_KIND_DIRECTORY\x10\x02\x12\x15\n\x11\x46ILE_KIND_SYMLINK\x10\x03\x12\x13\n\x0f\x46ILE_KIND_OTHER\x10\x04\x32\xe4\x04\n\x0b\x46ileService\x12U\n\nUploadFile\x12!.codecontext.v1.UploadFileRequest\x1a\".codecontext.v1.UploadFileResponse(\x01\x12[\n\x0c\x44ownloadFile\x12#.codecontext.v1.DownloadFileRequest\x1a$.codecontext.v1.DownloadFileResponse0\x01\x12P\n\tListFiles\x12 .codecontext.v1.ListFilesRequest\x1a!.codecontext.v1.ListFilesResponse\x12M\n\x08StatFile\x12\x1f.codecontext.v1.StatFileRequest\x1a .codecontext.v1.StatFileResponse\x12\\\n\rMakeDirectory\x12$.codecontext.v1.MakeDirectoryRequest\x1a%.codecontext.v1.MakeDirectoryResponse\x12M\n\x08MoveFile\x12\x1f.codecontext.v1.MoveFileRequest\x1a .codecontext.v1.MoveFileResponse\x12S\n\nDeleteFile\x12!.codecontext.v1.DeleteFileRequest\x1a\".codecontext.v1.DeleteFileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!codecontext/v1/file_service.proto\x12\x0e\x63odecontext.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n\x08\x46ileInfo\x12\x0c\n\x04path\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.codecontext.v1.FileKind\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12/\n\x0bmodify_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04mode\x18\x05 \x01(\r\x12\x13\n\x0blink_target\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\x0c\"\xae\x01\n\x10UploadFileHeader\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\toverwrite\x18\x03 \x01(\x08\x12\x0c\n\x04mode\x18\x04 \x01(\r\x12\x17\n\nsize_bytes\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x06 \x01(\x0c\x12\x0f\n\x07parents\x18\x07 \x01(\x08\x12\x0e\n\x06offset\x18\x08 \x01(\x03\x42\r\n\x0b_size_bytes\"y\n\x11UploadFileRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .codecontext.v1.UploadFileHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x15\n\x0btotal_bytes\x18\x03 \x01(\x03H\x00\x42\t\n\x07message\"<\n\x12UploadFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"W\n\x13\x44ownloadFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0e\n\x06length\x18\x04 \x01(\x03\"m\n\x14\x44ownloadFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfoH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06sha256\x18\x03 \x01(\x0cH\x00\x42\t\n\x07message\"n\n\x10ListFilesRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x11\n\trecursive\x18\x05 \x01(\x08\"U\n\x11ListFilesResponse\x12\'\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x18.codecontext.v1.FileInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x0fStatFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\":\n\x10StatFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"I\n\x14MakeDirectoryRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07parents\x18\x03 \x01(\x08\"?\n\x15MakeDirectoryResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"b\n\x0fMoveFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x13\n\x0bsource_path\x18\x02 \x01(\t\x12\x13\n\x0btarget_path\x18\x03 \x01(\t\x12\x11\n\toverwrite\x18\x04 \x01(\x08\":\n\x10MoveFileResponse\x12&\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x18.codecontext.v1.FileInfo\"H\n\x11\x44\x65leteFileRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\trecursive\x18\x03 \x01(\x08\"\x14\n\x12\x44\x65leteFileResponse*\x81\x01\n\x08\x46ileKind\x12\x19\n\x15\x46ILE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46ILE_KIND_REGULAR\x10\x01\x12\x17\n\x13\x46ILE_KIND_DIRECTORY\x10\x02\x12\x15\n\x11\x46ILE_KIND_SYMLINK\x10\x03\x12\x13\n\x0f\x46ILE_KIND_OTHER\x10\x04\x32\xe4\x04\n\x0b\x46ileService\x12U\n\nUploadFile\x12!.codecontext.v1.UploadFileRequest\x1a\".codecontext.v1.UploadFileResponse(\x01\x12[\n\x0c\x44ownloadFile\x12#.codecontext.v1.DownloadFileRequest\x1a$.codecontext.v1.DownloadFileResponse0\x01\x12P\n\tListFiles\x12 .codecontext.v1.ListFilesRequest\x1a!.codecontext.v1.ListFilesResponse\x12M\n\x08StatFile\x12\x1f.codecontext.v1.StatFileRequest\x1a .codecontext.v1.StatFileResponse\x12\\\n\rMakeDirectory\x12$.codecontext.v1.MakeDirectoryRequest\x1a%.codecontext.v1.MakeDirectoryResponse\x12M\n\x08MoveFile\x12\x1f.codecontext.v1.MoveFileRequest\x1a .codecontext.v1.MoveFileResponse\x12S\n\nDeleteFile\x12!.codecontext.v1.DeleteFileRequest\x1a\".codecontext.v1.DeleteFileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'codecontext.v1.file_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FILEKIND']._serialized_start=1521
-  _globals['_FILEKIND']._serialized_end=1650
+  _globals['_FILEKIND']._serialized_start=1544
+  _globals['_FILEKIND']._serialized_end=1673
   _globals['_FILEINFO']._serialized_start=87
   _globals['_FILEINFO']._serialized_end=271
   _globals['_UPLOADFILEHEADER']._serialized_start=274
   _globals['_UPLOADFILEHEADER']._serialized_end=448
   _globals['_UPLOADFILEREQUEST']._serialized_start=450
-  _globals['_UPLOADFILEREQUEST']._serialized_end=548
-  _globals['_UPLOADFILERESPONSE']._serialized_start=550
-  _globals['_UPLOADFILERESPONSE']._serialized_end=610
-  _globals['_DOWNLOADFILEREQUEST']._serialized_start=612
-  _globals['_DOWNLOADFILEREQUEST']._serialized_end=699
-  _globals['_DOWNLOADFILERESPONSE']._serialized_start=701
-  _globals['_DOWNLOADFILERESPONSE']._serialized_end=810
-  _globals['_LISTFILESREQUEST']._serialized_start=812
-  _globals['_LISTFILESREQUEST']._serialized_end=922
-  _globals['_LISTFILESRESPONSE']._serialized_start=924
-  _globals['_LISTFILESRESPONSE']._serialized_end=1009
-  _globals['_STATFILEREQUEST']._serialized_start=1011
-  _globals['_STATFILEREQUEST']._serialized_end=1062
-  _globals['_STATFILERESPONSE']._serialized_start=1064
-  _globals['_STATFILERESPONSE']._serialized_end=1122
-  _globals['_MAKEDIRECTORYREQUEST']._serialized_start=1124
-  _globals['_MAKEDIRECTORYREQUEST']._serialized_end=1197
-  _globals['_MAKEDIRECTORYRESPONSE']._serialized_start=1199
-  _globals['_MAKEDIRECTORYRESPONSE']._serialized_end=1262
-  _globals['_MOVEFILEREQUEST']._serialized_start=1264
-  _globals['_MOVEFILEREQUEST']._serialized_end=1362
-  _globals['_MOVEFILERESPONSE']._serialized_start=1364
-  _globals['_MOVEFILERESPONSE']._serialized_end=1422
-  _globals['_DELETEFILEREQUEST']._serialized_start=1424
-  _globals['_DELETEFILEREQUEST']._serialized_end=1496
-  _globals['_DELETEFILERESPONSE']._serialized_start=1498
-  _globals['_DELETEFILERESPONSE']._serialized_end=1518
-  _globals['_FILESERVICE']._serialized_start=1653
-  _globals['_FILESERVICE']._serialized_end=2265
+  _globals['_UPLOADFILEREQUEST']._serialized_end=571
+  _globals['_UPLOADFILERESPONSE']._serialized_start=573
+  _globals['_UPLOADFILERESPONSE']._serialized_end=633
+  _globals['_DOWNLOADFILEREQUEST']._serialized_start=635
+  _globals['_DOWNLOADFILEREQUEST']._serialized_end=722
+  _globals['_DOWNLOADFILERESPONSE']._serialized_start=724
+  _globals['_DOWNLOADFILERESPONSE']._serialized_end=833
+  _globals['_LISTFILESREQUEST']._serialized_start=835
+  _globals['_LISTFILESREQUEST']._serialized_end=945
+  _globals['_LISTFILESRESPONSE']._serialized_start=947
+  _globals['_LISTFILESRESPONSE']._serialized_end=1032
+  _globals['_STATFILEREQUEST']._serialized_start=1034
+  _globals['_STATFILEREQUEST']._serialized_end=1085
+  _globals['_STATFILERESPONSE']._serialized_start=1087
+  _globals['_STATFILERESPONSE']._serialized_end=1145
+  _globals['_MAKEDIRECTORYREQUEST']._serialized_start=1147
+  _globals['_MAKEDIRECTORYREQUEST']._serialized_end=1220
+  _globals['_MAKEDIRECTORYRESPONSE']._serialized_start=1222
+  _globals['_MAKEDIRECTORYRESPONSE']._serialized_end=1285
+  _globals['_MOVEFILEREQUEST']._serialized_start=1287
+  _globals['_MOVEFILEREQUEST']._serialized_end=1385
+  _globals['_MOVEFILERESPONSE']._serialized_start=1387
+  _globals['_MOVEFILERESPONSE']._serialized_end=1445
+  _globals['_DELETEFILEREQUEST']._serialized_start=1447
+  _globals['_DELETEFILEREQUEST']._serialized_end=1519
+  _globals['_DELETEFILERESPONSE']._serialized_start=1521
+  _globals['_DELETEFILERESPONSE']._serialized_end=1541
+  _globals['_FILESERVICE']._serialized_start=1676
+  _globals['_FILESERVICE']._serialized_end=2288
 # @@protoc_insertion_point(module_scope)

@@ -108,12 +108,14 @@ class FileServiceServicer(object):
 
     def UploadFile(self, request_iterator, context):
         """Writes a file: first a header, then its content. The file appears whole, under its name, when the
-        stream has ended well; a cut upload leaves nothing, or the old file.
+        stream has ended after all of it; a cut upload leaves nothing, or the old file. Since the end of a
+        stream may be that of a connection, too, an upload says when all has come: by `size_bytes` or
+        `sha256` in its header, or by `total_bytes` in its last message.
 
         ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
         directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
         has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
-        content is not what was announced; upload again.
+        content is not what was announced, or nothing says that it is all; upload again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

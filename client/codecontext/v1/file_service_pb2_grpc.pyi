@@ -51,12 +51,14 @@ class FileServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FileServiceAsyncStub: ...
     UploadFile: _grpc.StreamUnaryMultiCallable[_file_service_pb2.UploadFileRequest, _file_service_pb2.UploadFileResponse]
     """Writes a file: first a header, then its content. The file appears whole, under its name, when the
-    stream has ended well; a cut upload leaves nothing, or the old file.
+    stream has ended after all of it; a cut upload leaves nothing, or the old file. Since the end of a
+    stream may be that of a connection, too, an upload says when all has come: by `size_bytes` or
+    `sha256` in its header, or by `total_bytes` in its last message.
 
     ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
     directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
     has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
-    content is not what was announced; upload again.
+    content is not what was announced, or nothing says that it is all; upload again.
     """
     DownloadFile: _grpc.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]
     """Reads a file: first its info, then its content, as far as it went when it was opened.
@@ -117,12 +119,14 @@ class FileServiceAsyncStub(FileServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadFile: _aio.StreamUnaryMultiCallable[_file_service_pb2.UploadFileRequest, _file_service_pb2.UploadFileResponse]  # type: ignore[assignment]
     """Writes a file: first a header, then its content. The file appears whole, under its name, when the
-    stream has ended well; a cut upload leaves nothing, or the old file.
+    stream has ended after all of it; a cut upload leaves nothing, or the old file. Since the end of a
+    stream may be that of a connection, too, an upload says when all has come: by `size_bytes` or
+    `sha256` in its header, or by `total_bytes` in its last message.
 
     ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
     directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
     has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
-    content is not what was announced; upload again.
+    content is not what was announced, or nothing says that it is all; upload again.
     """
     DownloadFile: _aio.UnaryStreamMultiCallable[_file_service_pb2.DownloadFileRequest, _file_service_pb2.DownloadFileResponse]  # type: ignore[assignment]
     """Reads a file: first its info, then its content, as far as it went when it was opened.
@@ -185,12 +189,14 @@ class FileServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.UploadFileResponse, _abc.Awaitable[_file_service_pb2.UploadFileResponse]]:
         """Writes a file: first a header, then its content. The file appears whole, under its name, when the
-        stream has ended well; a cut upload leaves nothing, or the old file.
+        stream has ended after all of it; a cut upload leaves nothing, or the old file. Since the end of a
+        stream may be that of a connection, too, an upload says when all has come: by `size_bytes` or
+        `sha256` in its header, or by `total_bytes` in its last message.
 
         ALREADY_EXISTS (FILE_EXISTS): it is there, and `overwrite` is unset. NOT_FOUND (FILE_NOT_FOUND): its
         directory is not there, and `parents` is unset. FAILED_PRECONDITION (FILE_WRONG_KIND): a directory
         has that name; a link of that name is replaced itself. DATA_LOSS (FILE_CHECKSUM_MISMATCH): the
-        content is not what was announced; upload again.
+        content is not what was announced, or nothing says that it is all; upload again.
         """
 
     def DownloadFile(

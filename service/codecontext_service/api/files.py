@@ -195,8 +195,16 @@ async def _receive(
 ) -> None:
     """Writes each piece while the next one comes."""
     writing: asyncio.Future[None] | None = None
+    ended = False
     while message := await _next(session, messages):
-        if message.WhichOneof("message") != "data":
+        kind = message.WhichOneof("message")
+        if ended:
+            raise InvalidArgument(FieldViolation("total_bytes", "is not in the last message"))
+        if kind == "total_bytes":
+            upload.end(message.total_bytes)
+            ended = True
+            continue
+        if kind != "data":
             raise InvalidArgument(FieldViolation("data", "is missing: one header, then content"))
         if len(message.data) > _MAX_DATA:
             text = f"has {len(message.data)} bytes; at most {_MAX_DATA} are allowed"

@@ -66,6 +66,7 @@ class Upload:
         self._shown = show(b"/".join(request.path))
         self._sum = hashlib.sha256()
         self._received = 0
+        self._sent: int | None = None
         with workspace.failures(request.path):
             self._parent = done.enter_context(
                 workspace.directory(request.path[:-1], make=request.parents)
@@ -138,18 +139,26 @@ class Upload:
         with self._workspace.failures(self._request.path):
             self._write(data)
 
+    def end(self, total_bytes: int) -> None:
+        """Hears how many bytes of content were sent."""
+        self._sent = total_bytes
+
     def finish(self) -> FileInfo:
         """Gives the file its name, once all has come.
 
         Raises:
-            FileChecksumMismatch: What came is not what was announced.
+            FileChecksumMismatch: What came is not what was announced, or nothing says that it is all: the
+                end of a stream may be that of its connection.
             FileExists: Something of that name has come meanwhile.
             FileWrongKind: A directory has come meanwhile.
         """
         request, digest = self._request, self._sum.digest()
-        if request.size_bytes is not None and request.size_bytes != self._received:
+        for announced in (request.size_bytes, self._sent):
+            if announced is not None and announced != self._received:
+                raise self._mismatch(f"{self._received} bytes came, and {announced} were announced")
+        if request.size_bytes is None and self._sent is None and not request.sha256:
             raise self._mismatch(
-                f"{self._received} bytes came, and {request.size_bytes} were announced"
+                "nothing says that all has come; give size_bytes or sha256, or total_bytes at the end"
             )
         if request.sha256 and request.sha256 != digest:
             raise self._mismatch("the content has another SHA-256 than was announced")

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 from codecontext_service.workers.cells import CellSpec
@@ -35,7 +36,7 @@ class Cells:
         self,
         launcher: Launcher,
         default: CellSpec,
-        uids: range,
+        uids: Sequence[int],
         groups: ControlGroups | None = None,
     ) -> None:
         """Starts without any.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -30,7 +31,7 @@ from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.contexts.provision import usual_setup
 from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.ids import IdMaker
-from codecontext_service.processes.cells import Cells
+from codecontext_service.processes.cells import READY, Cells
 from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
@@ -44,6 +45,7 @@ from .isolation import choose, open_control_groups, uncontained
 from .listeners import bind, check_listeners
 from .memory import keep_buffers
 from .state_dir import StateDirectory
+from .users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,6 @@ _SERVICES = tuple(
         (file_service_pb2.DESCRIPTOR, "FileService"),
     )
 )
-_UIDS = 65_536
 _STOP_S = 2.0
 """How long calls that still go on have after everything is gone, for instance health watches."""
 
@@ -83,6 +84,7 @@ class Server:
         self.addresses: list[str] = []
         """What it listens on, once it is started."""
         self._force = asyncio.Event()
+        self._users: Users | None = None
 
     async def start(self) -> None:
         """Starts everything, and returns once the server is SERVING.
@@ -102,9 +104,7 @@ class Server:
         try:
             await self._start_parts()
         except BaseException:
-            if self._groups is not None:
-                await asyncio.to_thread(self._groups.close)
-            self._state.remove()
+            await self._give_back()
             raise
         logger.info(
             "serving",
@@ -122,7 +122,16 @@ class Server:
             raise ConfigError("cpus: no control group of this machine can limit processors")
         launcher = Launcher(self._state.path, containment)
         await launcher.start()
-        cells = _cells(config, launcher, groups if containment.cells == "full" else None)
+        if launcher.containment.own_uids:
+            needed = config.max_contexts + config.max_sandboxes + READY
+            needed += sum(each.pool_size for each in config.runtimes)
+            self._users = Users(config.first_uid, needed)
+        cells = _cells(
+            config,
+            launcher,
+            groups if containment.cells == "full" else None,
+            self._users.uids if self._users else (),
+        )
         cells.start()
         runtimes = Runtimes(
             make_runtime(each, launcher, cells, self._state.path / f"runtime-{each.name}")
@@ -211,6 +220,14 @@ class Server:
         contexts_gone = await self._parts.manager.drain(self.config.drain_grace_s, self._force)
         return await self._parts.sandboxes.drain() and contexts_gone
 
+    async def _give_back(self) -> None:
+        """Gives back what it has of the machine, once nothing uses it any more."""
+        if self._groups is not None:
+            await asyncio.to_thread(self._groups.close)
+        if self._users is not None:
+            self._users.close()
+        self._state.remove()
+
     async def stop(self) -> bool:
         """Ends the server and every process below it.
 
@@ -222,19 +239,17 @@ class Server:
             await runtime.stop()
         await self._parts.cells.stop()
         ended = await self._parts.launcher.end(_LAUNCHER_S)
-        if self._groups is not None:
-            await asyncio.to_thread(self._groups.close)
-        self._state.remove()
+        await self._give_back()
         # Of the event loop, beside the caller's: with nothing left to do, any would be a leak.
         logger.info("stopped", extra={"tasks": len(asyncio.all_tasks()) - 1})
         return ended
 
 
-def _cells(config: Config, launcher: Launcher, groups: ControlGroups | None) -> Cells:
+def _cells(
+    config: Config, launcher: Launcher, groups: ControlGroups | None, uids: Sequence[int]
+) -> Cells:
     limits = config.default_limits
     spec = CellSpec(-1, limits.workspace_bytes, limits.workspace_inodes)
-    own_uids = launcher.containment.own_uids
-    uids = range(config.first_uid, config.first_uid + _UIDS) if own_uids else range(0)
     return Cells(launcher, spec, uids, groups)
 
 
