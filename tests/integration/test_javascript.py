@@ -162,6 +162,36 @@ def test_values_show_themselves(run) -> None:
     assert "<td>&lt;</td>" in run("console.table([{ a: '<' }])").results[0].html
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("new Date(0)", "1970-01-01T00:00:00.000Z"),
+        ("new Float64Array(3)", "Float64Array(3) [ 0, 0, 0 ]"),
+        ("[Symbol('s'), -0, NaN]", "[ Symbol(s), -0, NaN ]"),
+        ("({ get a() { throw new Error('no') } })", "{ a: [Getter] }"),
+        ("({ toJSON() { throw new Error('no') } })", "{ toJSON: [Function: toJSON] }"),
+        ("new Proxy({}, { get() { throw new Error('no') } })", "{}"),
+        ("Array.from({ length: 200000 }, (_, n) => ({ n }))", "[\n  { n: 0 },"),
+        ("let deep = {}; for (let n = 0; n < 100000; n++) deep = { deep }; deep", "{\n  deep: {"),
+    ],
+)
+def test_any_value_is_a_result(run, code: str, text: str) -> None:
+    """Values that JSON can't tell, that raise when they are looked at, or are huge or deep, come as text."""
+    done = run(code)
+    assert (done.outcome, done.results[0].is_main_result) == ("SUCCEEDED", True)
+    assert done.results[0].text.startswith(text)
+
+
+def test_displays(run) -> None:
+    """`display` takes a bundle, changes what it has shown, and objects show themselves by their own method."""
+    bundle = run("display({ 'text/html': '<i>1</i>', 'text/plain': 'one' })").results[0]
+    assert (bundle.html, bundle.text, bundle.is_main_result) == ("<i>1</i>", "one", False)
+    changed = run("display(1, { id: 'n' }); display(2, { id: 'n', update: true })").results
+    assert [each.text for each in changed] == ["2"]
+    shown = run("({ [Symbol.for('Jupyter.display')]: () => ({ 'text/markdown': '**m**' }) })")
+    assert shown.results[0].markdown == "**m**"
+
+
 def test_input(run) -> None:
     """`prompt` and readline ask for lines; without `allow_input` they raise at once."""
     refused = run("prompt('name? ')")

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.languages import DIALECTS, Dialect
+from support.runs import LiveRun
 from support.servers import residence_of
 
 from codecontext import (
@@ -19,6 +20,7 @@ from codecontext import (
     ContextExecutingError,
     ContextFailedError,
     Execution,
+    InputNotRequestedError,
     InvalidArgumentError,
     ResourceLimits,
 )
@@ -170,6 +172,52 @@ def test_a_timeout_keeps_the_state(
     assert execution.outcome == "TIMED_OUT"
     assert execution.state_kept
     assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
+
+
+@pytest.mark.parametrize("how", ["interrupt", "timeout"])
+def test_a_question_can_be_stopped(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
+) -> None:
+    """Code that waits for an answer is stopped, keeps its state, and the next question gets its own answer."""
+    client.run_code(dialect.keep("kept", "still"), context=context)
+    options = {"timeout": 0.2} if how == "timeout" else {}
+    with LiveRun(client, context, dialect.ask, allow_input=True, **options) as run:
+        sequence = run.asked()
+        if how == "interrupt":
+            client.interrupt_code_context(context)
+        expected = "INTERRUPTED" if how == "interrupt" else "TIMED_OUT"
+        assert (run.outcome, run.end().state_kept) == (expected, True)
+        with pytest.raises(InputNotRequestedError):
+            client.send_input(run.execution_id, "late", sequence=sequence)
+    asked = client.run_code(dialect.ask, context=context, on_input=lambda *_: "you")
+    assert asked.stdout == "hello you\n"
+    assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
+
+
+def test_a_run_that_waits_for_its_reader_can_be_stopped(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A run that waits for its reader is interrupted, and its reader gets the end of it."""
+    client.run_code(dialect.keep("kept", "still"), context=context)
+    stream = client.run_code_stream(dialect.torrent, context=context)
+    next(stream)
+    stopped = client.interrupt_code_context(context)
+    assert stopped is not None
+    assert (stopped.outcome, stopped.state_kept) == ("INTERRUPTED", True)
+    assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
+    *_, last = stream
+    assert last.HasField("completed")
+
+
+def test_a_budget_of_output(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Past its budget output is dropped and counted, and the run goes on to its end."""
+    execution = client.run_code(dialect.lines, context=context, max_output_bytes=50)
+    assert execution.outcome == "SUCCEEDED"
+    assert len(execution.stdout) <= 50
+    written = sum(len(f"{number}\n") for number in range(1000))
+    assert len(execution.stdout) + sum(gap.bytes for gap in execution.gaps) == written
 
 
 NASTY = 'it\'s "$HOME" `id` \\n %s {} é\n$(exit 3) #'

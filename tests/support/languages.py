@@ -39,6 +39,8 @@ class Dialect:
     """Has a child sleep for a minute, and fails by an error of its own if that fails."""
     hog: str
     """Takes memory without end."""
+    torrent: str
+    """Writes to standard output without end."""
     ask: str
     """Reads a line with the prompt `name? `, and writes `hello ` and the line."""
     variable: Callable[[str], str]
@@ -79,6 +81,7 @@ PYTHON = Dialect(
     endless="while True: pass",
     sleep="import time; time.sleep(60)",
     strict="import subprocess; subprocess.check_call(['sleep', '60'])",
+    torrent="while True: print('x' * 60_000)",
     hog="kept = []\nwhile True: kept.append(bytearray(b'x') * (1 << 20))",
     ask="print('hello ' + input('name? '))",
     variable=lambda name: f"import os; print(os.environ.get('{name}', ''))",
@@ -115,6 +118,7 @@ BASH = Dialect(
     endless="while :; do :; done",
     sleep="sleep 60",
     strict="sleep 60 || return 7",
+    torrent="line=$(printf 'x%.0s' {1..60000}); while :; do echo \"$line\"; done",
     hog="kept=xxxxxxxx; while :; do kept=$kept$kept; done",
     ask='read -r -p "name? " who && echo "hello $who"',
     variable=lambda name: f'echo "${{{name}-}}"',
@@ -151,6 +155,7 @@ JAVASCRIPT = Dialect(
         "try { require('child_process').execSync('sleep 60') } "
         "catch (error) { throw new Error('it failed') }"
     ),
+    torrent="while (true) process.stdout.write('x'.repeat(60_000))",
     hog="const hoard = []; while (true) hoard.push(new Array(1 << 17).fill(1.5))",
     ask="console.log('hello ' + prompt('name? '))",
     variable=lambda name: f"console.log(process.env['{name}'] ?? '')",

@@ -43,6 +43,15 @@ function isBundle(value) {
  * @returns {Record<string, unknown>} By MIME type.
  */
 function bundleOf(value) {
+  if (!util.types.isProxy(value)) return describe(value);
+  try {
+    return describe(value);
+  } catch { // a trap, which is no method that is there to show it
+    return { 'text/plain': inspect(value) };
+  }
+}
+
+function describe(value) {
   if (value !== null && typeof value === 'object') {
     if (typeof value[SHOW] === 'function') {
       const bundle = value[SHOW]();

@@ -44,6 +44,7 @@ class Channel {
   #received = Buffer.alloc(0);
   #parts = new Map();
   #next = 0;
+  #left = [];
   #onMessage = null;
 
   /**
@@ -70,12 +71,8 @@ class Channel {
       onread: {
         buffer: Buffer.allocUnsafeSlow(MAX_CONTENT),
         callback: (size, buffer) => {
-          let messages;
-          this.#interrupts.holdOff(() => {
-            this.#take(buffer.subarray(0, size));
-            messages = this.#messages();
-          });
-          for (const [kind, message] of messages) onMessage(kind, message);
+          this.#interrupts.holdOff(() => this.#take(buffer.subarray(0, size)));
+          this.#deliver();
           return true;
         },
       },
@@ -100,10 +97,11 @@ class Channel {
     }
   }
 
-  /** Reads what has come until now; messages other than interrupts are delivered when the event loop turns. */
+  /** Reads what has come; messages other than interrupts are left for who waits, or for the event loop. */
   look() {
     this.#read();
-    for (const [kind, message] of this.#messages()) immediately(this.#onMessage, kind, message);
+    this.#left = this.#messages();
+    if (this.#left.length) immediately(() => this.#deliver());
   }
 
   /**
@@ -197,9 +195,16 @@ class Channel {
     }
   }
 
+  #deliver() {
+    let messages;
+    this.#interrupts.holdOff(() => { messages = this.#messages(); });
+    for (const [kind, message] of messages) this.#onMessage(kind, message);
+  }
+
   /** Returns the messages that are there whole, without those that a run is to stop. */
   #messages() {
-    const messages = [];
+    const messages = this.#left;
+    this.#left = [];
     const bytes = this.#received;
     let at = 0;
     while (bytes.length >= at + LENGTH) {
