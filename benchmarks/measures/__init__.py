@@ -10,6 +10,7 @@ own, and one for each group where names begin with that, as in `bash: run, clien
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from dataclasses import replace
 from typing import Protocol, cast
@@ -53,7 +54,10 @@ def expectations(module: str) -> list[Expectation]:
 def run(module: str, effort: Effort) -> list[Figure]:
     """Runs a module, in the process that is there for it."""
     figures = Figures()
-    load(module).measure(figures, effort)
+    try:
+        load(module).measure(figures, effort)
+    except KeyboardInterrupt:  # the executor would wait for more, from a benchmark that may be gone
+        os._exit(130)
     return [
         replace(each, name=qualified(module, each.name), floor=qualified(module, each.floor))
         for each in figures.all.values()
