@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -42,6 +43,11 @@ class ChildWatch:
     def fileno(self) -> int:
         """Returns the descriptor."""
         return self._read
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a child has ended since the last `reap`."""
+        return bool(select.select([self._read], [], [], 0)[0])
 
     @property
     def descriptors(self) -> tuple[int, int]:

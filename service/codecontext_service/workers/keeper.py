@@ -302,16 +302,22 @@ class _Keeper:
                 self._end_member(0)
                 self._await_one_of(pids)
                 return
+            if self._watch.is_behind:  # as below
+                return
         elif numbers:
-            # Who forks and ends at once may be missed, until a look finds nothing new.
+            # Who forks and ends at once may be missed, until a look finds nothing new. It is this one's
+            # child, or becomes it, so that no look can miss it without news of an end.
             killed: set[int] = set()
             for _ in range(_LOOKS):
+                self._reap()
                 found = self._kill_marked(numbers)
                 left.update(found.owners)
-                if found.pids <= killed and not found.missed:
+                if found.pids <= killed and not found.missed and not self._watch.is_behind:
                     self._await_one_of(found.pids)
                     break
                 killed |= found.pids
+            else:
+                left.update(numbers)
             self._reap()  # what has no parent but this one any more
         for number in numbers - left:
             member = self._members[number]
