@@ -130,7 +130,7 @@ def parent_of(pid: int) -> int:
         return int(stat.read().rpartition(b")")[2].split()[1])
 
 
-def _own_children() -> set[int]:
+def own_children() -> set[int]:
     """Returns the pids of this process's children: at once, but some may be missed while others come and go."""
     try:
         with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children", "rb") as children:
@@ -169,7 +169,7 @@ def end_all_children(spare: frozenset[int] = frozenset()) -> None:
     while True:
         # Who forks and ends at once has ended before all of /proc is read; but then its child is this
         # process's own, and these are found fast enough.
-        while children := _own_children() - spare:
+        while children := own_children() - spare:
             _kill_all(children)
         if _is_childless() or not (found := descendants(spare)):
             return

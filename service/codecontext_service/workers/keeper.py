@@ -36,6 +36,7 @@ from .children import (
     descendants,
     descends,
     end_all_children,
+    own_children,
 )
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .marks import Found, Marks
@@ -44,6 +45,9 @@ from .watchdog import REST, Watchdog
 
 _EMPTYING_S = 0.002
 """How long it waits before it looks again whether all have ended, where nothing tells it."""
+
+_CHASES = 100
+"""How often it looks at its own children alone before it looks at all."""
 
 _LOOKS = 20
 """How often it looks for processes of a member that is to end before others get their turn."""
@@ -284,10 +288,21 @@ class _Keeper:
         if self._is_all(number):
             self.end_all()
             return
-        self._kill_marked([number])
+        self._kill_marked([number], self.all())
 
-    def _kill_marked(self, numbers: Collection[int]) -> Found:
-        found = self._marks.to_end(numbers, self.all())
+    def _kill_runaways(self, numbers: Collection[int]) -> None:
+        """Ends who forks and ends all the time.
+
+        It is another process before all of /proc is read, but always this one's child once its parent has
+        ended, and these are found fast enough.
+        """
+        for _ in range(_CHASES):
+            self._reap()
+            if not self._kill_marked(numbers, own_children()).pids:
+                return
+
+    def _kill_marked(self, numbers: Collection[int], pids: Collection[int]) -> Found:
+        found = self._marks.to_end(numbers, pids)
         for pid in found.pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -309,8 +324,8 @@ class _Keeper:
             # child, or becomes it, so that no look can miss it without news of an end.
             killed: set[int] = set()
             for _ in range(_LOOKS):
-                self._reap()
-                found = self._kill_marked(numbers)
+                self._kill_runaways(numbers)
+                found = self._kill_marked(numbers, self.all())
                 left.update(found.owners)
                 if found.pids <= killed and not found.missed and not self._watch.is_behind:
                     self._await_one_of(found.pids)
