@@ -11,7 +11,7 @@ from .programs import output_of
 class Bash:
     """What is to be known of Bash."""
 
-    capabilities: tuple[str, ...] = ("interrupt", "input")
+    capabilities: tuple[str, ...] = ("interrupt", "input", "environment")
     unkept_limits: tuple[str, ...] = ()
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _FLAGS = (
 class Node:
     """What is to be known of the languages that Node runs."""
 
-    capabilities: tuple[str, ...] = ("interrupt", "input")
+    capabilities: tuple[str, ...] = ("interrupt", "input", "environment")
     unkept_limits: tuple[str, ...] = ()
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
