@@ -19,7 +19,7 @@ from codecontext_service.workers.landlock import Access, PathRule, Ruleset
 MIB = 1024 * 1024
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
-OWN_UID = 3_100_000
+OWN_UID = 3_000_000 + os.getpid()  # tests side by side must not share it: processes count for it
 CAP_SYS_RESOURCE = 24
 NO_CAPABILITIES = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapAmb": 0}
 
