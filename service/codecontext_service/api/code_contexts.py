@@ -28,7 +28,7 @@ from .errors import unary
 from .executions import ExecutionCalls
 from .forks import read_fork
 from .host import HostInfo
-from .limits import read_kept_limits, refuse_unoffered
+from .limits import read_kept_limits
 from .network import read_network
 from .once import once
 from .questions import QuestionCalls
@@ -101,8 +101,6 @@ class CodeContextServicer(ExecutionCalls, QuestionCalls, CodeContextServiceServi
         except InvalidArgument as error:
             raise checks.failure(*error.violations) from None
         checks.finish()
-        refuse_unoffered(request.resource_limits, *runtime.unkept_limits)
-        limits = limits.without(runtime.unkept_limits)
         created = await self._manager.create(
             CreateRequest(
                 runtime,

@@ -83,12 +83,12 @@ def read_kept_limits(
     Raises:
         NotImplementedHere: It asks for such a one.
     """
-    refuse_unoffered(message, *host.unkept_limits)
+    _refuse_unoffered(message, *host.unkept_limits)
     limits = read_limits(checks, message, config, sandbox=sandbox)
     return limits.without(host.unkept_limits)
 
 
-def refuse_unoffered(request: Message, *fields: str) -> None:
+def _refuse_unoffered(request: Message, *fields: str) -> None:
     """Refuses what could only be ignored: whoever sets such a field relies on it.
 
     Args:

@@ -60,7 +60,7 @@ def usual_setup(runtime: Runtime, workspace: str, limits: Limits) -> Setup:
         workspace: Its sandbox's workspace.
         limits: The server's defaults.
     """
-    return Setup(workspace, _environment(runtime, workspace), limits.without(runtime.unkept_limits))
+    return Setup(workspace, _environment(runtime, workspace), limits)
 
 
 def _setup(context: Context) -> Setup:

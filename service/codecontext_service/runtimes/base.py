@@ -202,8 +202,6 @@ class Runtime(Protocol):
     """Why no interpreter can be started now; empty if one can."""
     capabilities: tuple[str, ...]
     """What its interpreters can do, by the names of the API; see `RuntimeInfo.capabilities`."""
-    unkept_limits: tuple[str, ...]
-    """The limits, by their names in `Limits`, that its interpreters can't keep."""
     usual: Setup | None
     """What the interpreters of its pool are configured with ahead, if that is known before they are used."""
 

@@ -12,7 +12,6 @@ class Bash:
     """What is to be known of Bash."""
 
     capabilities: tuple[str, ...] = ("interrupt", "input")
-    unkept_limits: tuple[str, ...] = ()
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns what it reads beside the system's own: the shell."""

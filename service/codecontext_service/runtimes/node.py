@@ -26,7 +26,6 @@ class Node:
     """What is to be known of the languages that Node runs."""
 
     capabilities: tuple[str, ...] = ("interrupt", "input")
-    unkept_limits: tuple[str, ...] = ()
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns what it reads beside the system's own: Node, and the worker's code."""

@@ -35,8 +35,6 @@ class PooledRuntime(ABC):
     capabilities: tuple[str, ...] = ()
     """What its interpreters can do, by the names of the API."""
 
-    unkept_limits: tuple[str, ...] = ()
-
     usual: Setup | None = None
     """What the interpreters of its pool are configured with ahead, if that is known before they are used."""
 

@@ -23,8 +23,6 @@ class Language(Protocol):
 
     capabilities: tuple[str, ...]
     """What they can do, by the names of the API; see `RuntimeInfo.capabilities`."""
-    unkept_limits: tuple[str, ...]
-    """The limits, by their names in `Limits`, that they can't keep."""
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns the directories and files that they read, beside those of the system."""
@@ -62,7 +60,6 @@ class ProgramRuntime(PooledRuntime):
         """
         super().__init__(config, cells)
         self.capabilities = language.capabilities
-        self.unkept_limits = language.unkept_limits
         self._language = language
         self._launcher = launcher
         self._forker: ProgramForker | None = None
