@@ -62,7 +62,11 @@ class CellSpec:
         if not self.host_network:
             syscalls.bring_up_loopback()
         syscalls.set_hostname(_HOST_NAME)
-        covered = [(path, os.open(path, os.O_PATH)) for path in shown if under(path, PRIVATE)]
+        # What is below another one that is shown comes with it.
+        again = [
+            path for path in shown if under(path, PRIVATE) and not under(path, {*shown} - {path})
+        ]
+        covered = [(path, os.open(path, os.O_PATH)) for path in again]
         for folder in PRIVATE:
             mounts.mount_tmpfs(
                 folder,
