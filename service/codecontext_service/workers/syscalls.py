@@ -23,6 +23,8 @@ CLONE_NEWPID = 0x20000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
 
+_MADV_COLLAPSE = 25
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -280,3 +282,17 @@ def new_user_namespace() -> None:
     ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
+
+
+def collapse_pages(address: int, size: int) -> None:
+    """Makes huge pages of a range of this process's memory: `MADV_COLLAPSE` of madvise(2), Linux 6.1 or newer.
+
+    Args:
+        address: Where it begins; a multiple of a huge page's size.
+        size: In bytes; likewise.
+
+    Raises:
+        OSError: The kernel refused, or has no huge pages.
+    """
+    result = _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_COLLAPSE)
+    _check(result, "madvise(MADV_COLLAPSE)")

@@ -20,7 +20,7 @@ import socket
 import sys
 from typing import Any
 
-from . import syscalls
+from . import huge_pages, syscalls
 from .cells import Nursery
 from .channel import Channel
 from .children import ChildWatch
@@ -56,6 +56,7 @@ class Zygote:
             return
         gc.collect()
         gc.freeze()
+        huge_pages.collapse(interpreter.rehearse)
         with contextlib.suppress(EOFError, OSError):
             send_message(
                 self._end, {"ready": platform.python_version(), "missing": interpreter.missing}

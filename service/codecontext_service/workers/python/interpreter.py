@@ -103,7 +103,7 @@ class Interpreter:
         except RuntimeError as error:
             self._shell.InteractiveTB.structured_traceback(RuntimeError, error, error.__traceback__)
         for _ in range(_REHEARSALS):
-            self._rehearse()
+            self.rehearse()
 
     def run(self, channel: Channel) -> NoReturn:
         """Takes runs until the server is gone; in the process that was forked for this context."""
@@ -130,7 +130,7 @@ class Interpreter:
             rehearsed = False
             while True:
                 if not rehearsed and not self._channel.wait(_IDLE_S):
-                    self._rehearse()
+                    self.rehearse()
                     rehearsed = True
                 kind, message = self._channel.receive()
                 if kind == EXECUTE:
@@ -147,7 +147,7 @@ class Interpreter:
         except (EOFError, OSError):
             os._exit(0)
 
-    def _rehearse(self) -> None:
+    def rehearse(self) -> None:
         """Does what a run does, without a trace, while nobody waits.
 
         What a process touches first after its fork is copied page by page, which takes milliseconds: the
