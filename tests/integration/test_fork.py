@@ -517,6 +517,21 @@ def test_threads_are_named(own: CodeContextClient, parent: CodeContext, daemon: 
     fork(own, parent)
 
 
+def test_a_thread_that_was_joined_is_no_hindrance(
+    own: CodeContextClient, parent: CodeContext
+) -> None:
+    """A thread that has ended for Python, but takes a moment longer for the kernel, refuses no fork."""
+    own.run_code(
+        "import ctypes, threading\n"
+        "libc, key = ctypes.CDLL(None), ctypes.c_uint()\n"
+        "libc.pthread_key_create(ctypes.byref(key), ctypes.cast(libc.usleep, ctypes.c_void_p))\n"
+        "linger = lambda: libc.pthread_setspecific(key, ctypes.c_void_p(100_000))  # microseconds\n"
+        "thread = threading.Thread(target=linger); thread.start(); thread.join()",
+        context=parent,
+    )
+    fork(own, parent)
+
+
 POOLS = {
     "OpenBLAS": """
 import ctypes, glob, numpy, os

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 _ResultT = TypeVar("_ResultT")
@@ -24,3 +24,17 @@ class Background:
         # A failure is told to those who wait for it, and nobody may.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
+
+
+async def wait_while_some_end(tasks: Iterable[asyncio.Future[Any]], patience_s: float) -> None:
+    """Waits for tasks, however long it takes, while some of them end.
+
+    Args:
+        tasks: Which.
+        patience_s: After what time without an end of any it gives up, in seconds.
+    """
+    pending = set(tasks)
+    while pending:
+        ended, pending = await asyncio.wait(pending, timeout=patience_s)
+        if not ended:
+            return

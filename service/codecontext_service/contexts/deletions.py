@@ -11,7 +11,7 @@ from codecontext_service.domain.errors import ContextExecuting, ContextUnreachab
 from codecontext_service.executions.execution import StopCause
 from codecontext_service.sandboxes.sandbox import Sandboxes
 
-from .background import Background
+from .background import Background, wait_while_some_end
 from .context import Context
 from .expiry import Expiries
 from .options import State
@@ -188,7 +188,7 @@ class Deletions:
         await self._deletions[context.id].wait(self._deadline_s, began_it=began_it)
 
     async def end_all(self, stop: StopCause) -> bool:
-        """Deletes all contexts, within a limited time.
+        """Deletes all contexts; gives up when none has ended for a while.
 
         Args:
             stop: Why their running executions end.
@@ -198,8 +198,8 @@ class Deletions:
         """
         for context in list(self._registry.all):
             self.begin(context, cause="deleted", stop=stop)
-        if tasks := [deletion.task for deletion in self._deletions.values()]:
-            await asyncio.wait(tasks, timeout=self._deadline_s)
+        deletions = (deletion.task for deletion in self._deletions.values())
+        await wait_while_some_end(deletions, self._deadline_s)
         return not len(self._registry)
 
 

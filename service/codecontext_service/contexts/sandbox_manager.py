@@ -20,7 +20,7 @@ from codecontext_service.domain.errors import (
 from codecontext_service.processes.cells import CellError
 from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes, SandboxOptions
 
-from .background import Background
+from .background import Background, wait_while_some_end
 from .context import Context
 from .deletions import Deletion
 from .manager import ContextManager
@@ -289,6 +289,6 @@ class SandboxManager:
         left = [each for each in self._sandboxes.all if not each.private]
         for sandbox in left:
             self._begin_deletion(sandbox, cause="destroyed")
-        if tasks := [deletion.task for deletion in self._deletions.values()]:
-            await asyncio.wait(tasks, timeout=self._config.delete_deadline_s)
+        deletions = (deletion.task for deletion in self._deletions.values())
+        await wait_while_some_end(deletions, self._config.delete_deadline_s)
         return not any(True for _ in self._sandboxes.all)

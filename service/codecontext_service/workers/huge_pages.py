@@ -68,7 +68,9 @@ def _left_alone(regions: list[int], rehearse: Callable[[], object]) -> list[int]
         with contextlib.suppress(BaseException):
             rehearse()
             found = list(filter(_is_left_alone, regions))
-            os.write(writer, json.dumps(found).encode())  # at most some hundred: the pipe takes them
+            os.write(
+                writer, json.dumps(found).encode()
+            )  # at most some hundred: the pipe takes them
         os._exit(0)
     os.close(writer)
     with open(reader, "rb") as answer:

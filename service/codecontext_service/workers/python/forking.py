@@ -14,6 +14,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from codecontext_service.workers import containment, landlock
 
 _ROOM = 8
 """How many descriptors below the limit on open files the channel is at least."""
+
+_ENDING_S = 0.2
+"""How long a thread may take to end that nobody in Python knows any more: it may have been joined just now."""
 
 _fork = os.fork  # the code may have put something else there
 
@@ -38,6 +42,16 @@ def other_threads() -> list[str]:
             with contextlib.suppress(OSError):  # it ends at this moment
                 comm = Path(f"/proc/self/task/{name}/comm").read_text(errors="replace").strip()
                 found.append(f"{comm} (native)")
+    return found
+
+
+def lasting_threads() -> list[str]:
+    """Returns the same, without those that end: after a `join` the kernel may have a thread for a moment."""
+    deadline = time.monotonic() + _ENDING_S
+    while found := other_threads():
+        if threading.active_count() > 1 or time.monotonic() > deadline:
+            break
+        time.sleep(0.001)
     return found
 
 

@@ -179,10 +179,10 @@ class Interpreter:
             self._channel.send(FORKED, to_json({"number": message["number"], **answer}))
 
     def _try_to_fork(self, message: dict[str, Any]) -> tuple[dict[str, Any] | None, bool]:
-        threads = [
-            clean(name, MAX_THREAD_NAME) for name in forking.other_threads()[:MAX_THREAD_NAMES]
-        ]
-        if threads and not message["allow_threads"]:
+        allowed = message["allow_threads"]
+        found = forking.other_threads() if allowed else forking.lasting_threads()
+        threads = [clean(name, MAX_THREAD_NAME) for name in found[:MAX_THREAD_NAMES]]
+        if threads and not allowed:
             return {"threads": threads}, False
         self._becomes_context = True
         try:
