@@ -35,6 +35,7 @@ from codecontext_service.processes.cells import READY, Cells
 from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
+from codecontext_service.runtimes.kernelspecs import with_kernels
 from codecontext_service.runtimes.languages import make_runtime
 from codecontext_service.runtimes.registry import Runtimes
 from codecontext_service.sandboxes.sandbox import Sandboxes
@@ -93,8 +94,8 @@ class Server:
             ConfigError: An option can't be used.
             InterpreterError: A runtime can't be started that must be; see `Runtimes.start`.
         """
-        config = self.config
-        config.check()
+        self.config.check()
+        config = self.config = with_kernels(self.config)
         check_listeners(config)
         try:
             self._state = StateDirectory(config.state_dir)
