@@ -21,10 +21,10 @@ SIZE = 2 << 20
 
 _PAGES = SIZE // mmap.PAGESIZE
 
-_WRITTEN = 8
-"""In how many of its pages children may write. What little each of them does is different."""
+_MAX_WRITTEN = 8
+"""To how many of its pages a child may write: too few to give up one entry for the others."""
 
-_PRESENT = _PAGES // 2
+_MIN_PRESENT = _PAGES // 2
 """How many of its pages must be there: a huge page takes memory for all of them."""
 
 _IS_PRESENT, _IS_OWN = 1 << 63, 1 << 56
@@ -62,21 +62,21 @@ def _regions() -> Iterator[int]:
 
 
 def _left_alone(regions: list[int], rehearse: Callable[[], object]) -> list[int]:
+    """Returns those of the regions that a child writes little to; none of them if the child fails."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
             rehearse()
             found = list(filter(_is_left_alone, regions))
-            os.write(
-                writer, json.dumps(found).encode()
-            )  # at most some hundred: the pipe takes them
+            with open(writer, "w") as answer:
+                json.dump(found, answer)
         os._exit(0)
     os.close(writer)
-    with open(reader, "rb") as answer:
-        left: list[int] = json.loads(answer.read() or "[]")
-    os.waitpid(pid, 0)
-    return left
+    with open(reader) as answer:
+        left = answer.read()
+    _, status = os.waitpid(pid, 0)
+    return json.loads(left) if status == 0 and left else []
 
 
 def _is_left_alone(region: int) -> bool:
@@ -85,4 +85,7 @@ def _is_left_alone(region: int) -> bool:
         file.seek(region // mmap.PAGESIZE * entries.itemsize)
         entries.frombytes(file.read(_PAGES * entries.itemsize))
     present = [entry for entry in entries if entry & _IS_PRESENT]
-    return len(present) >= _PRESENT and sum(entry & _IS_OWN > 0 for entry in present) <= _WRITTEN
+    return (
+        len(present) >= _MIN_PRESENT
+        and sum(entry & _IS_OWN > 0 for entry in present) <= _MAX_WRITTEN
+    )

@@ -46,7 +46,11 @@ def other_threads() -> list[str]:
 
 
 def lasting_threads() -> list[str]:
-    """Returns the same, without those that end: after a `join` the kernel may have a thread for a moment."""
+    """Returns the names of all threads but the main one that stay: those of Python, then those of libraries.
+
+    After a `join` the kernel may have a thread for a moment, under no name of Python's. So if there are only
+    such, it waits until they have ended, for 0.2 s at most: those of libraries do not end.
+    """
     deadline = time.monotonic() + _ENDING_S
     while found := other_threads():
         if threading.active_count() > 1 or time.monotonic() > deadline:

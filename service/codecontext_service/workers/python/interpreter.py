@@ -180,6 +180,7 @@ class Interpreter:
 
     def _try_to_fork(self, message: dict[str, Any]) -> tuple[dict[str, Any] | None, bool]:
         allowed = message["allow_threads"]
+        # A copy that may lose threads does not wait: where a library has some, it would wait each time.
         found = forking.other_threads() if allowed else forking.lasting_threads()
         threads = [clean(name, MAX_THREAD_NAME) for name in found[:MAX_THREAD_NAMES]]
         if threads and not allowed:
