@@ -109,6 +109,8 @@ def server(*flags: str) -> Iterator[Server]:
         The server, once it serves.
     """
     command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--listen", "127.0.0.1:0"]
+    # Where nothing contains code it is measured all the same.
+    command.append("--accept-no-isolation")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         command += ["--state-dir", str(Path(folder) / "state"), "--log-format", "json", *flags]

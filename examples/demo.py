@@ -184,7 +184,8 @@ def main() -> None:
     ):
         info = client.get_server_info()
         python = info.runtimes[0]
-        console.print(f"codecontext {info.version} on {target}, Python {python.version}\n")
+        console.print(f"codecontext {info.version} on {target}, Python {python.version}")
+        console.print(f"contexts are contained in the tier {info.isolation.tier}\n")
         idle = client.create_code_context(labels={"demo": "idle"})
         context = client.create_code_context(labels={"demo": "work"})
         executions = show_work(client, context)

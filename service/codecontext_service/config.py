@@ -26,6 +26,9 @@ def _find_node() -> str | None:
     return shutil.which(str(Path(package.origin).parent / "bin" / "node"))
 
 
+ISOLATIONS = ("auto", "cell", "uid", "landlock", "strict", "none")
+"""What may be asked for of how contexts are contained."""
+
 _FINDERS: dict[str, Callable[[], str | None]] = {
     "javascript": _find_node,
     "typescript": _find_node,
@@ -124,9 +127,14 @@ class Config:
     directory, which goes with the server."""
 
     isolation: str = "auto"
-    """How contexts are contained: `auto` takes cells where this machine allows them, else `none` with a
-    warning; `cell` takes cells or does not start; `strict` does not start either without control groups
-    and version 6 of Landlock; `none` contains nothing but processes."""
+    """How contexts are contained: `auto` takes the strongest of the tiers `cell`, `uid` and `landlock` that
+    this machine allows, and does not start without any; each of these names takes that tier or does not
+    start; `strict` takes cells, and does not start either without control groups and version 6 of Landlock;
+    `none` contains nothing but processes, and listens on loopback and Unix sockets alone."""
+
+    accept_no_isolation: bool = False
+    """With the isolation `auto`, accept `none` where this machine allows nothing better: code then has
+    all the rights of the server. Who asks for `none` by name has accepted it."""
 
     require: tuple[str, ...] = ()
     """Guarantees without which the server does not start, by name; `codecontext doctor` lists them."""
@@ -323,8 +331,10 @@ class Config:
             if isinstance(value, int | float) and value < 0:
                 raise ConfigError(f"{name}: must not be negative")
         self._check_limits()
-        if self.isolation not in ("auto", "cell", "strict", "none"):
-            raise ConfigError("isolation: take one of: auto, cell, strict, none")
+        if self.isolation not in ISOLATIONS:
+            raise ConfigError(f"isolation: take one of: {', '.join(ISOLATIONS)}")
+        if self.isolation == "none":
+            self.check_unisolated_listeners()
         for path in self.read_only_paths:
             if not path.startswith("/"):
                 raise ConfigError(f"read_only_paths: {path!r} is not absolute")
@@ -355,6 +365,20 @@ class Config:
                 "for no credentials; listen on unix:/path alone, or give "
                 "host_network_reaches_listeners (--host-network-reaches-listeners) if that is meant"
             )
+
+    def check_unisolated_listeners(self) -> None:
+        """Checks that nobody but this machine's users reaches code that nothing contains.
+
+        Raises:
+            ConfigError: Others would.
+        """
+        for address in self.listen:
+            host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+            if not address.startswith("unix:") and not _is_loopback(host):
+                raise ConfigError(
+                    f"listen: with the isolation none, {address!r} would give whoever reaches it all the "
+                    "rights of this server; listen on loopback or unix:/path"
+                )
 
     def _check_limits(self) -> None:
         for name, most in vars(self.max_limits).items():

@@ -329,7 +329,14 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Cli]]:
             # A socket's path is short; pytest's directories need not be.
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cc"))
             cli = Cli(f"unix:{directory}/s")
-            command = [*MODULE, "serve", "--listen", cli.target, *arguments]
+            command = [
+                *MODULE,
+                "serve",
+                "--listen",
+                cli.target,
+                "--accept-no-isolation",
+                *arguments,
+            ]
             process = stack.enter_context(subprocess.Popen(command, env=cli.env | (env or {})))
 
             def stop() -> None:

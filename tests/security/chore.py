@@ -19,9 +19,21 @@ class Chore:
 
     code: str
 
+    cells_only: str = ""
+    """Why it can't be done where contexts are contained without cells."""
 
-def chore(function: Callable[[], None]) -> Chore:
-    """Makes a chore of a function, whose docstring says what it is; it is sent into a context as its source."""
-    source = source_of(function)
-    says = " ".join((inspect.getdoc(function) or "").split())
-    return Chore(function.__name__, says, f"{source}\n\n{function.__name__}()\n")
+
+def chore(*, cells_only: str = "") -> Callable[[Callable[[], None]], Chore]:
+    """Makes a chore of a function, whose docstring says what it is; it is sent into a context as its source.
+
+    Args:
+        cells_only: Why it can't be done where contexts are contained without cells; empty if it can.
+    """
+
+    def make(function: Callable[[], None]) -> Chore:
+        source = source_of(function)
+        says = " ".join((inspect.getdoc(function) or "").split())
+        code = f"{source}\n\n{function.__name__}()\n"
+        return Chore(function.__name__, says, code, cells_only)
+
+    return make

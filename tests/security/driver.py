@@ -53,7 +53,7 @@ class Driver:
         if missing := self._missing(attempt):
             return {"unable": missing}
         promised = stage.guarantees.intersection(attempt.guarantees)
-        limits = ResourceLimits(**attempt.limits) if promised and attempt.limits else None
+        limits = ResourceLimits(**self._kept(attempt)) if promised and attempt.limits else None
         context = stage.client.create_code_context(resource_limits=limits)
         try:
             report = self._run(context, attempt.code(stage.facts), live=attempt.live)
@@ -91,6 +91,13 @@ class Driver:
             line = process.stdout.readline()
             process.kill()
         return self._verdict(attempt, _report_of(line))
+
+    def _kept(self, attempt: Attempt) -> dict[str, int]:
+        """The limits of an attempt that this server keeps; it refuses others."""
+        unkept = {"uid": ("workspace_bytes", "workspace_inodes")}
+        unkept["landlock"] = (*unkept["uid"], "processes")
+        lacking = unkept.get(self.stage.tier, ())
+        return {name: value for name, value in attempt.limits.items() if name not in lacking}
 
     def _missing(self, attempt: Attempt) -> str:
         lacking = [name for name in attempt.needs if self.stage.facts[name] is None]
@@ -178,7 +185,14 @@ def main() -> None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever gives the orders closes them
     namespaces.pass_pids(_PIDS)
-    driver = Driver(mode_named(sys.argv[1]))
+    try:
+        driver = Driver(mode_named(sys.argv[1]))
+    except RuntimeError as error:
+        refused = "this machine does not allow the tier" in str(error)
+        if not refused or "a tier does not hold what it says" in str(error):
+            raise
+        answers.write(json.dumps({"unable": str(error)}) + "\n")
+        return
     answers.write(json.dumps(driver.greeting()) + "\n")
     for line in orders:
         answers.write(json.dumps(driver.obey(json.loads(line))) + "\n")

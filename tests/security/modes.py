@@ -27,13 +27,17 @@ class Mode:
     """Whether nothing contains the code: here every attempt must succeed, or it could not tell."""
 
 
+_EVERYBODY = ("root", "user")
+_WAYS = (
+    ("bare", ("--isolation", "none", "--no-pid-namespaces"), _EVERYBODY),
+    ("default", (), _EVERYBODY),
+    ("uid", ("--isolation", "uid"), ("root",)),
+    ("landlock", ("--isolation", "landlock"), _EVERYBODY),
+)
 MODES = tuple(
-    Mode(f"{name}-{user}", flags, root=user == "root", weakest=weakest)
-    for name, flags, weakest in (
-        ("bare", ("--isolation", "none", "--no-pid-namespaces"), True),
-        ("default", (), False),
-    )
-    for user in ("root", "user")
+    Mode(f"{name}-{user}", flags, root=user == "root", weakest=name == "bare")
+    for name, flags, users in _WAYS
+    for user in users
 )
 
 

@@ -122,6 +122,7 @@ class Stage:
             if each.name != "shadow":
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
         self.folder = self._folder("stage")
+        self.folder.chmod(0o711)  # users of sandboxes must get through to their folders
         self.home = self._folder("stage/home")
         self.state = self._folder("stage/state")
         self.key = self._file("stage/keys/server.key", "server_key")

@@ -13,6 +13,9 @@ from security.chores import CHORES
 def test_ordinary_work_goes_on(arena: Arena, chore: Chore) -> None:
     """What ordinary users do works in every mode."""
     answer = arena.order("chore", chore.name)
+    if chore.cells_only and arena.tier in ("uid", "landlock"):
+        assert answer["outcome"] == "RAISED", "it can be done here after all: say so"
+        pytest.skip(chore.cells_only)
     assert answer["outcome"] == "SUCCEEDED", answer["detail"]
 
 

@@ -95,7 +95,6 @@ DENIED = [
     ("netlink", attempts.open_socket, (socket.AF_NETLINK, socket.SOCK_RAW), (UID,), "EACCES"),
     ("memfd", attempts.make_memfd, (), (UID, LANDLOCK), "EPERM"),
     ("sysv memory", attempts.make_sysv_segment, (), (UID, LANDLOCK), "EPERM"),
-    ("pidfd", attempts.open_pidfd, (), (UID, LANDLOCK), "EPERM"),
     ("inotify", attempts.watch, ("/etc",), (LANDLOCK, OLD_LANDLOCK), "ENOSYS"),
     ("trace a child", attempts.trace_child, (), ALL, "EPERM"),
     ("read a child's memory", attempts.read_memory_of_child, (), ALL, "EPERM"),

@@ -27,7 +27,8 @@ def serve_command(folder: Path, *flags: str) -> list[str]:
     command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--state-dir", str(folder)]
     if "--listen" not in flags:
         command += ["--listen", "127.0.0.1:0"]
-    return [*command, "--log-format", "json", *flags]
+    # On a machine that allows no isolation the tests run without.
+    return [*command, "--accept-no-isolation", "--log-format", "json", *flags]
 
 
 MODES = [

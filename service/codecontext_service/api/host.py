@@ -28,8 +28,8 @@ class HostInfo:
         Args:
             containment: How contexts are contained.
         """
-        self.cells = containment.cells == "full"
-        """Whether contexts have a network of their own."""
+        self.keeps_network = NO_NETWORK in containment.guarantees
+        """Whether contexts can be kept from the host's network."""
         self.unkept_limits = containment.unkept_limits
         """The limits that can't be kept here, by their names in requests and in `Limits`."""
         self.version = importlib.metadata.version("codecontext")

@@ -26,7 +26,7 @@ def read_network(checks: Checks, policy: int, config: Config, host: HostInfo) ->
     """
     if policy not in resources_pb2.NetworkPolicy.values():
         checks.wrong("network_policy", "is no known policy: take NONE or HOST")
-    if not host.cells:
+    if not host.keeps_network:
         if policy == resources_pb2.NETWORK_POLICY_NONE:
             raise NotImplementedHere(
                 f"in the isolation {host.isolation.tier} every context has the host's network, and none "

@@ -46,6 +46,8 @@ class Report:
     """What would not hold, and how to get it."""
     strict_obstacles: tuple[str, ...]
     """Why `isolation = strict` would not start; empty if it would."""
+    tiers: tuple[dict[str, Any], ...]
+    """Each tier, the strongest first: whether it can be had, and what stands in the way or is missing in it."""
     layers: tuple[dict[str, Any], ...]
     """What was tried."""
 
@@ -64,7 +66,7 @@ def doctor(
     from codecontext_service.config import Config, ConfigError
 
     try:
-        report = asyncio.run(_examine(Config()))
+        report = asyncio.run(_examine(Config(accept_no_isolation=True)))
     except ConfigError as error:
         say(str(error))
         return exits.USAGE
@@ -86,7 +88,7 @@ async def _examine(config: Config) -> Report:
     groups = await asyncio.to_thread(open_control_groups, config)
     controllers = frozenset[str]() if groups is None else groups.controllers
     try:
-        chosen = await choose(config, controllers)
+        chosen = (await choose(config, controllers))[0]
     finally:
         if groups is not None:
             await asyncio.to_thread(groups.close)
@@ -97,12 +99,30 @@ async def _examine(config: Config) -> Report:
         chosen.guarantees,
         {name: how.get(name, _CELLS) for name in chosen.missing},
         tuple(strict_obstacles(found, controllers)),
+        tuple(
+            {name: each[name] for name in ("name", "available", "obstacles", "missing")}
+            for each in found["tiers"]
+        ),
         tuple(found["layers"]),
     )
 
 
 def _show(report: Report) -> None:
     write(f"A server would contain contexts in the tier `{report.tier}`.")
+    if report.tier == "none":
+        write("It would start only with --accept-no-isolation, or --isolation none.")
+    write("")
+    write_table(
+        ("TIER", "CAN BE HAD", "WHAT IS MISSING"),
+        [
+            (
+                tier["name"],
+                "yes" if tier["available"] else "no",
+                ", ".join(tier["missing"]) if tier["available"] else "; ".join(tier["obstacles"]),
+            )
+            for tier in report.tiers
+        ],
+    )
     write("")
     rows = [(name, "yes", "") for name in report.guarantees]
     rows += [(name, "no", how) for name, how in report.missing.items()]

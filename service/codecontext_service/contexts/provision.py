@@ -65,7 +65,9 @@ def usual_setup(runtime: Runtime, workspace: str, limits: Limits) -> Setup:
 
 def _setup(context: Context) -> Setup:
     options = context.options
-    environment = _environment(options.runtime, str(context.sandbox.workspace))
+    environment = _environment(options.runtime, context.sandbox.workspace)
+    if context.sandbox.temporary is not None:
+        environment["TMPDIR"] = context.sandbox.temporary
     return Setup(options.cwd, environment | dict(options.env), options.limits)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
 from codecontext_service.workers.cells import CellSpec
+from codecontext_service.workers.containment import Place
 
 from .control_groups import ControlGroup, ControlGroups
 from .keeper import CellKeeper, KeeperLost
 from .launcher import Launcher, LauncherLost
 from .members import Member
 from .peer import OrderError, Peer
+from .uids import NoUidError, Uids
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +50,9 @@ class Cells:
         """
         self.default = default
         self._launcher = launcher
-        self._uids = uids
+        self.uids = Uids(uids)
+        """Those of its sandboxes, whether they have cells or not."""
         self._groups = groups
-        self._next_uid = itertools.cycle(uids)
-        self._used_uids: dict[int, int] = {}
         self._ready: deque[CellKeeper] = deque()
         self._wanted = asyncio.Event()
         self._filling: asyncio.Task[None] | None = None
@@ -61,6 +61,11 @@ class Cells:
     def enabled(self) -> bool:
         """Whether this machine has cells."""
         return bool(self._launcher.containment.cells)
+
+    @property
+    def by_folder(self) -> bool:
+        """Whether interpreters are confined to the folder of their sandbox, in place of cells."""
+        return self._launcher.containment.by_folder
 
     @property
     def full(self) -> bool:
@@ -96,14 +101,20 @@ class Cells:
         Raises:
             CellError: None could be made.
         """
-        spec = sibling.spec if sibling is not None else replace(spec, uid=self._choose_uid())
-        self._used_uids[spec.uid] = self._used_uids.get(spec.uid, 0) + 1
+        if sibling is not None:
+            spec = sibling.spec
+            self.uids.share(spec.uid)
+        else:
+            try:
+                spec = replace(spec, uid=self.uids.take())
+            except NoUidError as error:
+                raise CellError(str(error)) from error
         try:
             cell = await self._make(spec, sibling)
         except BaseException:
-            self._release_uid(spec.uid)
+            self.uids.release(spec.uid)
             raise
-        cell.gone.add_done_callback(lambda gone: self._release_uid(spec.uid))
+        cell.gone.add_done_callback(lambda gone: self.uids.release(spec.uid))
         return cell
 
     async def make_group(self) -> ControlGroup | None:
@@ -154,19 +165,6 @@ class Cells:
             raise
         return cell
 
-    def _choose_uid(self) -> int:
-        for uid in itertools.islice(self._next_uid, len(self._uids)):
-            if uid not in self._used_uids:
-                return uid
-        if self._uids:
-            raise CellError("every user that sandboxes may have is in use")
-        return -1
-
-    def _release_uid(self, uid: int) -> None:
-        self._used_uids[uid] -= 1
-        if not self._used_uids[uid]:
-            del self._used_uids[uid]
-
     async def _fill(self) -> None:
         while True:
             self._wanted.clear()
@@ -180,16 +178,24 @@ class Cells:
 
 
 class CellGroup:
-    """The cells of one sandbox: they share files, network and IPC, and see not each other's processes."""
+    """The cells of one sandbox, or what it has in their place.
 
-    def __init__(self, cells: Cells, spec: CellSpec | None = None) -> None:
+    They share files, network and IPC, and see not each other's processes.
+    """
+
+    def __init__(
+        self, cells: Cells, spec: CellSpec | None = None, place: Place | None = None
+    ) -> None:
         """Starts without a cell.
 
         Args:
             cells: What makes them.
             spec: What they are like; None for the default.
+            place: Where its files are, if cells have none.
         """
         self.cells = cells
+        self.place = place
+        """Where its files are, if cells have none."""
         self.lock = asyncio.Lock()
         """Held by whoever gives it a cell."""
         self._spec = spec or cells.default

@@ -11,7 +11,7 @@ class Containment:
     """A tier, and what the processes below the server must know of it."""
 
     tier: str
-    """`cell` or `none`."""
+    """`cell`, `uid`, `landlock` or `none`."""
 
     cells: str
     """`full`; `bare`: a pid namespace each, where the machine allows one; or empty: keepers alone."""
@@ -23,10 +23,10 @@ class Containment:
     """Whether each cell has one that limits its share of processors."""
 
     own_uids: bool = False
-    """Whether each sandbox has a user of its own; else a user namespace."""
+    """Whether each sandbox has a user of its own; else its cells have a user namespace, if there are any."""
 
     shown: tuple[str, ...] = ()
-    """What the jail shows beside the system's own."""
+    """What interpreters may read of the machine beside the system's own."""
 
     guarantees: tuple[str, ...] = ()
     """What holds, by the names of the API."""
@@ -37,10 +37,17 @@ class Containment:
     @property
     def of_interpreters(self) -> dict[str, Any]:
         """What those who fork interpreters must know, see `workers.containment.Tier`."""
-        return {"name": self.tier, "memory_group": self.memory_group}
+        shown = () if self.cells == "full" else self.shown  # a jail shows nothing else
+        return {"name": self.tier, "memory_group": self.memory_group, "shown": shown}
+
+    @property
+    def by_folder(self) -> bool:
+        """Whether an interpreter is confined to the folder of its sandbox, which must be there before it."""
+        return self.tier in ("uid", "landlock")
 
     @property
     def unkept_limits(self) -> tuple[str, ...]:
         """The limits, by their names in `Limits`, that can't be kept."""
-        files = ("processes", "workspace_bytes", "workspace_inodes")
-        return (() if self.cells == "full" else files) + (() if self.cpu_group else ("cpus",))
+        files = () if self.cells == "full" else ("workspace_bytes", "workspace_inodes")
+        processes = () if self.cells == "full" or self.own_uids else ("processes",)
+        return processes + files + (() if self.cpu_group else ("cpus",))

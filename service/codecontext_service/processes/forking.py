@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from codecontext_service.workers.containment import Place
 from codecontext_service.workers.descriptors import close_all
 
 from .keeper import CellKeeper, SubreaperKeeper
@@ -37,11 +38,12 @@ class Forker(ABC):
         """Knows the launcher, which reaps what nobody else does."""
         self._launcher = launcher
 
-    async def fork(self, cell: Member | None) -> Forked:
+    async def fork(self, cell: Member | None, place: Place | None = None) -> Forked:
         """Forks an interpreter.
 
         Args:
             cell: Where to; None has a keeper forked too. Stays the caller's if this fails.
+            place: Without a cell, where its sandbox's files are, if it is to be kept to them.
 
         Raises:
             ZygoteLost: Of a zygote: it ended, or does not read.
@@ -53,7 +55,7 @@ class Forker(ABC):
         with streams(framed=self.framed) as (ours, theirs):
             if cell is not None:
                 return Forked(await self._fork_into(cell, theirs), cell, ours)
-            process, keeper = await self._fork_with_keeper(theirs)
+            process, keeper = await self._fork_with_keeper(theirs, place or Place(""))
             return Forked(process, keeper.first, ours)
 
     @abstractmethod
@@ -98,11 +100,13 @@ class Forker(ABC):
         process.ended.add_done_callback(lambda ended: self.forget(pid, process.on_report))
         return process
 
-    async def _fork_with_keeper(self, streams: list[int]) -> tuple[Process, SubreaperKeeper]:
+    async def _fork_with_keeper(
+        self, streams: list[int], place: Place
+    ) -> tuple[Process, SubreaperKeeper]:
         end, theirs = Peer.pair()
         try:
             with theirs:
-                pid, pidfd = await self.order([*streams, theirs.fileno()], {})
+                pid, pidfd = await self.order([*streams, theirs.fileno()], {"place": asdict(place)})
         except BaseException:
             end.close()
             raise

@@ -12,6 +12,7 @@ from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.cells import CellError, Cells, Home, discard
 from codecontext_service.processes.forking import Forked
 from codecontext_service.processes.members import Member
+from codecontext_service.workers.containment import Place
 
 from .base import InterpreterError, Setup
 from .copying import can_lower
@@ -57,11 +58,12 @@ class PooledRuntime(ABC):
         self._tasks: list[asyncio.Task[None]] = []
 
     @abstractmethod
-    async def fork(self, cell: Member | None) -> Forked:
+    async def fork(self, cell: Member | None, place: Place | None = None) -> Forked:
         """Forks an interpreter, which may not be ready yet.
 
         Args:
             cell: Where to, if there are cells. Stays the caller's if this fails.
+            place: Without a cell, where its sandbox's files are, if it is to be kept to them.
 
         Raises:
             InterpreterError: None could be forked.
@@ -73,8 +75,9 @@ class PooledRuntime(ABC):
         return len(self._pool)
 
     def begin_filling(self) -> None:
-        """Begins to keep the pool full."""
-        self._tasks.append(asyncio.create_task(self._fill()))
+        """Begins to keep the pool full, if interpreters can be started before their sandbox is known."""
+        if not self._cells.by_folder:
+            self._tasks.append(asyncio.create_task(self._fill()))
 
     def want(self) -> None:
         """Has the pool looked after: something has changed."""
@@ -90,6 +93,8 @@ class PooledRuntime(ABC):
         Raises:
             InterpreterError: None could be started.
         """
+        if self._cells.by_folder:
+            return await self._start(None, home.group.place)
         if not self._cells.enabled:
             return self._take(limits) or await self._start(None)
         if not home.habitable:
@@ -127,8 +132,8 @@ class PooledRuntime(ABC):
             _discard(interpreter)
         return None
 
-    async def _start(self, cell: Member | None) -> ChannelInterpreter:
-        interpreter = ChannelInterpreter(await self.fork(cell))
+    async def _start(self, cell: Member | None, place: Place | None = None) -> ChannelInterpreter:
+        interpreter = ChannelInterpreter(await self.fork(cell, place))
         interpreter.interrupt_again = self.interrupts_again
         try:
             await interpreter.ready

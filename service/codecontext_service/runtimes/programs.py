@@ -13,6 +13,7 @@ from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.programs import Module, Program, ProgramForker
+from codecontext_service.workers.containment import Place
 
 from .base import InterpreterError
 from .pooled import PooledRuntime
@@ -79,13 +80,13 @@ class ProgramRuntime(PooledRuntime):
         self.failure = ""
         self.begin_filling()
 
-    async def fork(self, cell: Member | None) -> Forked:
+    async def fork(self, cell: Member | None, place: Place | None = None) -> Forked:
         """Starts an interpreter; see `PooledRuntime`."""
         if self._forker is None:
             raise InterpreterError(f"runtime {self.config.name}: {self.failure}")
         try:
             await self._launcher.revive()
-            return await self._forker.fork(cell)
+            return await self._forker.fork(cell, place)
         except (OrderError, KeeperLost, LauncherLost, OSError) as error:
             raise InterpreterError(f"no interpreter could be started: {error}") from error
 

@@ -15,6 +15,7 @@ from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.zygote import Zygote, ZygoteLost
+from codecontext_service.workers.containment import Place
 
 from .base import Copy, Interpreter, InterpreterError
 from .interpreter import ChannelInterpreter
@@ -142,13 +143,13 @@ class PythonRuntime(PooledRuntime):
             attempt = 0
             self.want()
 
-    async def fork(self, cell: Member | None) -> Forked:
+    async def fork(self, cell: Member | None, place: Place | None = None) -> Forked:
         """Forks an interpreter; see `PooledRuntime`."""
         while True:
             await self._started.wait()
             zygote = self._started_zygote()
             try:
-                return await zygote.fork(cell)
+                return await zygote.fork(cell, place)
             except (OrderError, KeeperLost) as error:
                 raise InterpreterError(f"no interpreter could be forked: {error}") from error
             except ZygoteLost as error:

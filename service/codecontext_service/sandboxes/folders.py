@@ -1,27 +1,47 @@
-"""Folders of sandboxes whose cells have no files of their own: how they are removed."""
+"""Folders of sandboxes whose cells have no files of their own: how they are made and removed."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 
+from codecontext_service.workers.containment import Place
 
-async def remove_folder(folder: Path) -> None:
+_TRAVERSABLE, _PRIVATE = 0o711, 0o700
+
+
+def make_folder(place: Place) -> None:
+    """Makes a sandbox's folder, and what is in it its user's.
+
+    Raises:
+        OSError: It can't be made.
+    """
+    Path(place.folder).mkdir(mode=_PRIVATE)
+    if place.uid >= 0:
+        Path(place.folder).chmod(_TRAVERSABLE)
+    for each in (place.workspace, place.temporary):
+        Path(each).mkdir(mode=_PRIVATE)
+        if place.uid >= 0:
+            os.chown(each, place.uid, place.uid)
+
+
+async def remove_folder(place: Place) -> None:
     """Removes a sandbox's folder, whatever its permissions were made to be.
 
     Raises:
         OSError: It can't be removed.
     """
-    if not _remove_empty(folder):
-        await asyncio.to_thread(_remove, folder)
+    if not _remove_empty(place):
+        await asyncio.to_thread(_remove, Path(place.folder))
 
 
-def _remove_empty(folder: Path) -> bool:
+def _remove_empty(place: Place) -> bool:
     """Removes a sandbox's folder if nothing was ever written, which a thread would only slow down."""
     try:
-        (folder / "workspace").rmdir()
-        folder.rmdir()
+        for each in (place.workspace, place.temporary, place.folder):
+            Path(each).rmdir()
     except OSError:
         return False
     return True

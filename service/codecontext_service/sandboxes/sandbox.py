@@ -26,10 +26,12 @@ from codecontext_service.domain.limits import NO_LIMITS, Limits
 from codecontext_service.domain.network import Network
 from codecontext_service.files.sessions import Sessions
 from codecontext_service.files.workspace import Workspace
-from codecontext_service.processes.cells import CellGroup, Cells, Home
+from codecontext_service.processes.cells import CellError, CellGroup, Cells, Home
+from codecontext_service.processes.uids import NoUidError
+from codecontext_service.workers.containment import Place
 from codecontext_service.workers.jail import WORKSPACE
 
-from .folders import remove_folder
+from .folders import make_folder, remove_folder
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,6 @@ class Sandbox:
         id_: str,
         options: SandboxOptions,
         cells: CellGroup,
-        folder: Path | None,
         *,
         private: bool,
     ) -> None:
@@ -69,8 +70,7 @@ class Sandbox:
         Args:
             id_: Its id.
             options: What it was created with.
-            cells: Its cells.
-            folder: Where its workspace is, if its cells have none.
+            cells: Its cells, or what it has in their place.
             private: Whether it goes with its last context.
         """
         self.id = id_
@@ -78,10 +78,11 @@ class Sandbox:
         """Its place in the order of creation."""
         self.options = options
         self.cells = cells
-        self.folder = folder
         self.private = private
-        self.workspace = Path(WORKSPACE) if folder is None else folder / "workspace"
+        self.workspace = WORKSPACE if cells.place is None else cells.place.workspace
         """The workspace as code sees it."""
+        self.temporary = None if cells.place is None else cells.place.temporary
+        """Where code puts temporary files, if not where it usually would."""
         self.contexts = 0
         """How many contexts live in it, those that are being created and deleted included."""
         self.create_time = time.time()
@@ -99,9 +100,9 @@ class Sandbox:
         Raises:
             ContextUnreachable: No cell holds its files now.
         """
-        if self.folder is not None:
+        if self.cells.place is not None:
             root = os.open(self.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            return Workspace(root, -1, self.id)
+            return Workspace(root, self.cells.place.uid, self.id)
         if self.cells.workspace < 0:
             raise ContextUnreachable(
                 f"nothing holds the files of sandbox {self.id} now: restart a context in it",
@@ -111,7 +112,7 @@ class Sandbox:
 
     def usage(self) -> WorkspaceUsage | None:
         """Measures what its workspace holds; None where that is not known."""
-        if self.folder is not None or self.cells.workspace < 0:
+        if self.cells.place is not None or self.cells.workspace < 0:
             return None
         found = os.fstatvfs(self.cells.workspace)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
@@ -137,7 +138,8 @@ class Sandboxes:
         self._sandboxes: dict[str, Sandbox] = {}
         self.graves = Graves(config.deleted_ids, config.deleted_ids_s)
         """Those that are gone."""
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o711)  # where others can reach it at all, they don't see what is in it
 
     @property
     def all(self) -> Iterable[Sandbox]:
@@ -235,7 +237,7 @@ class Sandboxes:
 
     def _make(self, options: SandboxOptions, *, private: bool) -> Sandbox:
         id_ = self._ids.make("s")
-        spec, folder = self._cells.default, None
+        spec, place = self._cells.default, None
         if self._cells.full:
             spec = replace(
                 spec,
@@ -244,12 +246,21 @@ class Sandboxes:
                 host_network=options.network is Network.HOST,
             )
         else:
-            folder = self._folder / id_
-        group = CellGroup(self._cells, spec)
-        sandbox = Sandbox(id_, options, group, folder, private=private)
-        if folder is not None:
-            sandbox.workspace.mkdir(parents=True, mode=0o700)
-        return sandbox
+            place = self._make_place(self._folder / id_, options)
+        return Sandbox(id_, options, CellGroup(self._cells, spec, place), private=private)
+
+    def _make_place(self, folder: Path, options: SandboxOptions) -> Place:
+        try:
+            uid = self._cells.uids.take()
+        except NoUidError as error:
+            raise CellError(str(error)) from error
+        place = Place(str(folder), uid, host_network=options.network is Network.HOST)
+        try:
+            make_folder(place)
+        except OSError:
+            self._cells.uids.release(uid)
+            raise
+        return place
 
     async def leave(self, sandbox: Sandbox) -> None:
         """Takes note that a context is gone; with its last one a private sandbox is removed.
@@ -277,7 +288,8 @@ class Sandboxes:
             sandbox.holder.leave()
             if sandbox.holder.cell is not None:
                 await asyncio.shield(sandbox.holder.cell.gone)
-        if sandbox.folder is not None:
-            await remove_folder(sandbox.folder)
+        if (place := sandbox.cells.place) is not None:
+            await remove_folder(place)
+            self._cells.uids.release(place.uid)
         self._sandboxes.pop(sandbox.id, None)
         self.graves.add(sandbox.id, cause=cause, owes_ok=False)

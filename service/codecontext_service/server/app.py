@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -31,21 +30,18 @@ from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.contexts.provision import usual_setup
 from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.ids import IdMaker
-from codecontext_service.processes.cells import READY, Cells
-from codecontext_service.processes.control_groups import ControlGroups
-from codecontext_service.processes.launcher import Launcher, LauncherLost
+from codecontext_service.processes.launcher import LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
 from codecontext_service.runtimes.languages import make_runtime
 from codecontext_service.runtimes.registry import Runtimes
 from codecontext_service.sandboxes.sandbox import Sandboxes
-from codecontext_service.workers.cells import CellSpec
 from codecontext_service.workers.jail import WORKSPACE
 
-from .isolation import choose, open_control_groups, uncontained
+from .containing import Contained, contain
+from .isolation import open_control_groups, uncontained
 from .listeners import bind, check_listeners
 from .memory import keep_buffers
 from .state_dir import StateDirectory
-from .users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -60,17 +56,13 @@ _SERVICES = tuple(
 _STOP_S = 2.0
 """How long calls that still go on have after everything is gone, for instance health watches."""
 
-_LAUNCHER_S = 5.0
-"""How long the processes that are left may take to end."""
-
 
 @dataclass(frozen=True)
 class _Parts:
     manager: ContextManager
     sandboxes: SandboxManager
     runtimes: Runtimes
-    cells: Cells
-    launcher: Launcher
+    contained: Contained
     health: health.aio.HealthServicer
     grpc: grpc.aio.Server
 
@@ -84,7 +76,6 @@ class Server:
         self.addresses: list[str] = []
         """What it listens on, once it is started."""
         self._force = asyncio.Event()
-        self._users: Users | None = None
 
     async def start(self) -> None:
         """Starts everything, and returns once the server is SERVING.
@@ -116,23 +107,8 @@ class Server:
 
     async def _start_parts(self) -> None:
         config = self.config
-        groups = self._groups
-        containment = await choose(config, groups.controllers if groups else frozenset())
-        if config.cpus and not containment.cpu_group:
-            raise ConfigError("cpus: no control group of this machine can limit processors")
-        launcher = Launcher(self._state.path, containment)
-        await launcher.start()
-        if launcher.containment.own_uids:
-            needed = config.max_contexts + config.max_sandboxes + READY
-            needed += sum(each.pool_size for each in config.runtimes)
-            self._users = Users(config.first_uid, needed)
-        cells = _cells(
-            config,
-            launcher,
-            groups if containment.cells == "full" else None,
-            self._users.uids if self._users else (),
-        )
-        cells.start()
+        contained = await contain(config, self._state, self._groups)
+        launcher, cells = contained.launcher, contained.cells
         runtimes = Runtimes(
             make_runtime(each, launcher, cells, self._state.path / f"runtime-{each.name}")
             for each in config.runtimes
@@ -141,7 +117,7 @@ class Server:
         places = Sandboxes(self._state.path / "sandboxes", ids, cells, config)
         manager = ContextManager(config, ids, places)
         sandboxes = SandboxManager(config, manager, places)
-        if not launcher.containment.cells:
+        if launcher.containment.tier == "none" and not launcher.containment.cells:
             launcher.containment = uncontained(pid_namespaces=False)
         host = HostInfo(launcher.containment)
         if cells.full:  # the workspace has the same name in all
@@ -169,7 +145,7 @@ class Server:
             ]
         )
         checks = health.aio.HealthServicer()
-        self._parts = _Parts(manager, sandboxes, runtimes, cells, launcher, checks, server)
+        self._parts = _Parts(manager, sandboxes, runtimes, contained, checks, server)
         await self._set_health(serving=False)
         code_context_service_pb2_grpc.add_CodeContextServiceServicer_to_server(
             CodeContextServicer(config, manager, sandboxes, runtimes, host), server
@@ -190,8 +166,7 @@ class Server:
             await server.stop(0)
             for runtime in runtimes:
                 await runtime.stop()
-            await cells.stop()
-            await launcher.end(_LAUNCHER_S)
+            await contained.end()
             raise
         manager.phase = "serving"
         await self._set_health(serving=True)
@@ -224,8 +199,6 @@ class Server:
         """Gives back what it has of the machine, once nothing uses it any more."""
         if self._groups is not None:
             await asyncio.to_thread(self._groups.close)
-        if self._users is not None:
-            self._users.close()
         self._state.remove()
 
     async def stop(self) -> bool:
@@ -237,20 +210,11 @@ class Server:
         await self._parts.grpc.stop(0 if self._force.is_set() else _STOP_S)
         for runtime in self._parts.runtimes:
             await runtime.stop()
-        await self._parts.cells.stop()
-        ended = await self._parts.launcher.end(_LAUNCHER_S)
+        ended = await self._parts.contained.end()
         await self._give_back()
         # Of the event loop, beside the caller's: with nothing left to do, any would be a leak.
         logger.info("stopped", extra={"tasks": len(asyncio.all_tasks()) - 1})
         return ended
-
-
-def _cells(
-    config: Config, launcher: Launcher, groups: ControlGroups | None, uids: Sequence[int]
-) -> Cells:
-    limits = config.default_limits
-    spec = CellSpec(-1, limits.workspace_bytes, limits.workspace_inodes)
-    return Cells(launcher, spec, uids, groups)
 
 
 async def _serve(config: Config) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ _ENVIRONMENT_PATHS = (
 _NONE = (DESCENDANTS_DIE, DIES_WITH_SERVER)
 _BARE = (*_NONE, NO_FOREIGN_PROCESSES, NO_FOREIGN_SIGNALS)
 
+_BEST_FIRST = ("cell", "uid", "landlock")
+"""The tiers that `auto` chooses from."""
+
 
 def open_control_groups(config: Config) -> ControlGroups | None:
     """Returns the server's control groups; None if it is to have none, or can't. Blocks for a while."""
@@ -47,8 +51,8 @@ def open_control_groups(config: Config) -> ControlGroups | None:
         return None
 
 
-async def choose(config: Config, controllers: frozenset[str]) -> Containment:
-    """Returns how contexts are contained.
+async def choose(config: Config, controllers: frozenset[str]) -> tuple[Containment, ...]:
+    """Returns how contexts may be contained, the best way first; there is at least one.
 
     Args:
         config: The options.
@@ -58,32 +62,56 @@ async def choose(config: Config, controllers: frozenset[str]) -> Containment:
         ConfigError: The options ask for more than this machine allows; the text says what is missing.
     """
     if config.isolation == "none":
-        return _checked(config, uncontained(pid_namespaces=config.pid_namespaces))
+        return (uncontained(pid_namespaces=config.pid_namespaces),)
     found = await assess()
-    cell = next(tier for tier in found["tiers"] if tier["name"] == "cell")
     if config.isolation == "strict" and (obstacles := strict_obstacles(found, controllers)):
         raise ConfigError(f"isolation: this machine is not strict: {'; '.join(obstacles)}")
-    if not cell["available"]:
-        if config.isolation == "cell":
-            why = "; ".join(cell["obstacles"])
-            raise ConfigError(f"isolation: this machine does not allow cells: {why}")
-        return _checked(config, uncontained(pid_namespaces=config.pid_namespaces))
-    unkept = _unkept(found, controllers)
-    guarantees = [each for each in cell["guarantees"] if each not in unkept]
-    if MEMORY in controllers and MEMORY_LIMIT_HARD not in guarantees:
+    wanted = {"auto": _BEST_FIRST, "strict": ("cell",)}.get(config.isolation, (config.isolation,))
+    shown = await _shown(config)
+    tiers = [tier for tier in found["tiers"] if tier["name"] in wanted]
+    ways = [_contain(tier, found, controllers, shown) for tier in tiers if tier["available"]]
+    if config.isolation == "auto" and config.accept_no_isolation:
+        ways.append(uncontained(pid_namespaces=config.pid_namespaces))
+    if not ways:
+        raise ConfigError(refusal(config, [(tier["name"], tier["obstacles"]) for tier in tiers]))
+    return tuple(ways)
+
+
+def refusal(config: Config, failures: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """Says that contexts can't be contained as the options ask for, and what to do.
+
+    Args:
+        config: The options.
+        failures: The tiers that can't be had, and why.
+    """
+    why = ". ".join(f"{name}: {'; '.join(obstacles)}" for name, obstacles in failures)
+    if config.isolation == "auto":
+        return (
+            f"isolation: this machine can contain no code. {why}. `codecontext doctor` says how to get a "
+            "tier; to run code with all the rights of this server, give accept_no_isolation "
+            "(--accept-no-isolation) or isolation = none (--isolation none)"
+        )
+    return f"isolation: this machine does not allow the tier {config.isolation}. {why}"
+
+
+def _contain(
+    tier: dict[str, Any], found: dict[str, Any], controllers: frozenset[str], shown: tuple[str, ...]
+) -> Containment:
+    """Returns what a tier that is available is like."""
+    name, cells = tier["name"], tier["name"] == "cell"
+    unkept = _unkept(found, controllers) if cells else set()
+    guarantees = [each for each in tier["guarantees"] if each not in unkept]
+    if cells and MEMORY in controllers and MEMORY_LIMIT_HARD not in guarantees:
         guarantees.append(MEMORY_LIMIT_HARD)
-    return _checked(
-        config,
-        Containment(
-            tier="cell",
-            cells="full",
-            own_uids=not found["user_namespace"],
-            shown=await _shown(config),
-            memory_group=MEMORY in controllers,
-            cpu_group=CPU in controllers,
-            guarantees=tuple(each for each in GUARANTEES if each in guarantees),
-            missing=tuple(each for each in GUARANTEES if each not in guarantees),
-        ),
+    return Containment(
+        tier=name,
+        cells="full" if cells else "",
+        own_uids=not found["user_namespace"] if cells else name == "uid",
+        shown=shown,
+        memory_group=cells and MEMORY in controllers,
+        cpu_group=cells and CPU in controllers,
+        guarantees=tuple(each for each in GUARANTEES if each in guarantees),
+        missing=tuple(each for each in GUARANTEES if each not in guarantees),
     )
 
 
@@ -125,7 +153,14 @@ def uncontained(*, pid_namespaces: bool) -> Containment:
     )
 
 
-def _checked(config: Config, containment: Containment) -> Containment:
+def check_required(config: Config, containment: Containment) -> None:
+    """Checks that a way to contain contexts is as the options ask for.
+
+    Raises:
+        ConfigError: It lacks a guarantee that is required, or would let others use what nothing contains.
+    """
+    if containment.tier == "none":
+        config.check_unisolated_listeners()
     for name in config.require:
         if name not in GUARANTEES:
             raise ConfigError(
@@ -136,7 +171,6 @@ def _checked(config: Config, containment: Containment) -> Containment:
         raise ConfigError(
             f"require: the isolation {containment.tier} does not give {', '.join(lacking)} here"
         )
-    return containment
 
 
 async def assess() -> dict[str, Any]:

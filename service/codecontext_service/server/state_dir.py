@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -44,6 +45,20 @@ class StateDirectory:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
             self._lock = (self.path / _LOCK).open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def let_through(self) -> None:
+        """Lets other users through, to folders below it whose names they know.
+
+        Raises:
+            OSError: The kernel refused, or they can't get as far as to it.
+        """
+        for folder in (self.path.parent, self.path):
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o011)
+        for folder in self.path.resolve().parents:
+            if not folder.stat().st_mode & stat.S_IXOTH:
+                raise PermissionError(
+                    f"users of sandboxes can't get through {folder}: give another state_dir"
+                )
 
     def _remove_stale(self, base: Path) -> None:
         for folder in base.glob(f"{_PREFIX}*"):

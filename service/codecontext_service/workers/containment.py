@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .confinement import Confinement, User
-from .filters import Policy, policy_for
-from .jail import DEVICES, PRIVATE
+from .filters import Policy, Sockets, policy_for
+from .jail import DEVICES, PRIVATE, SYSTEM
 from .landlock import Access, PathRule, Ruleset, abi
 
 
@@ -15,14 +15,41 @@ class Tier:
     """What the process that forks interpreters must know of how they are contained."""
 
     name: str
-    """`cell` or `none`."""
+    """`cell`, `uid`, `landlock` or `none`."""
 
     memory_group: bool
     """Whether a control group limits their memory."""
 
+    shown: tuple[str, ...] = ()
+    """Without a jail: what they may read of the machine beside the system's own."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a sandbox without cells are, and what its processes may."""
+
+    folder: str
+    """Its folder, which has a workspace and a folder for temporary files in it."""
+
+    uid: int = -1
+    """The user and group of its processes; -1 leaves them as they are."""
+
+    host_network: bool = False
+    """Whether they have the network of the machine."""
+
+    @property
+    def workspace(self) -> str:
+        """The workspace."""
+        return f"{self.folder}/workspace"
+
+    @property
+    def temporary(self) -> str:
+        """The folder for temporary files."""
+        return f"{self.folder}/tmp"  # noqa: S108  # a folder of its own
+
 
 def of_interpreter(tier: Tier, uid: int) -> Confinement:
-    """Returns what confines an interpreter, and all that it starts.
+    """Returns what confines an interpreter in a cell, and all that it starts.
 
     Args:
         tier: How it is contained.
@@ -34,6 +61,33 @@ def of_interpreter(tier: Tier, uid: int) -> Confinement:
         user=_user(uid),
         landlock=_files() if abi() else None,
         filter=_policy(tier.name, memory_group=tier.memory_group),
+    )
+
+
+def of_placed_interpreter(tier: Tier, place: Place) -> Confinement:
+    """Returns what confines an interpreter without a cell, and all that it starts.
+
+    Args:
+        tier: How it is contained: `uid` or `landlock`.
+        place: Where its sandbox's files are.
+    """
+    policy = _policy(tier.name, memory_group=tier.memory_group)
+    if place.host_network:
+        policy = replace(policy, sockets=Sockets.HOST)
+    return Confinement(
+        user=_user(place.uid),
+        landlock=Ruleset(
+            paths=(
+                *(PathRule(each, Access.READ, missing_ok=True) for each in SYSTEM),
+                *(PathRule(each, Access.READ) for each in tier.shown),
+                # All of it: a rule for the own entry would not hold for what the process starts.
+                PathRule("/proc", Access.READ),
+                *(PathRule(each, Access.READ_WRITE) for each in (place.workspace, place.temporary)),
+                *(PathRule(path, Access.DEVICE) for path in DEVICES),
+            ),
+            tcp=place.host_network,
+        ),
+        filter=policy,
     )
 
 

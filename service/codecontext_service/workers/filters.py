@@ -55,6 +55,9 @@ class Sockets(Enum):
 
     INTERNET = "internet"
     """Unix sockets, IPv4 and IPv6: for a network namespace of its own."""
+    HOST = "host"
+    """IPv4 and IPv6, and pairs: for the machine's own network. Nothing else than the filter keeps code from
+    the Unix sockets of others."""
     PAIRS = "pairs"
     """Pairs of Unix sockets, which are connected to each other and to nothing else."""
 
@@ -66,8 +69,6 @@ class Policy:
     sockets: Sockets
     sysv_ipc: bool
     """System V IPC and POSIX message queues: for an IPC namespace of its own."""
-    pidfds: bool
-    """pidfd_open(2): for a pid namespace of its own. asyncio does without."""
     watches: bool
     """inotify(7), which Landlock does not restrict: it tells the names of others' files."""
     memfds: bool
@@ -105,7 +106,6 @@ def policy_for(
         return Policy(
             sockets=Sockets.INTERNET,
             sysv_ipc=True,
-            pidfds=True,
             watches=True,
             memfds=memory_group,
             sessions=not hold_process_group,
@@ -115,7 +115,6 @@ def policy_for(
         return Policy(
             sockets=Sockets.PAIRS,
             sysv_ipc=False,
-            pidfds=False,
             watches=not shared_uid,
             memfds=memory_group,
             sessions=not hold_process_group,
@@ -170,6 +169,7 @@ _ALWAYS = (
 
 _SOCKETS = {
     Sockets.INTERNET: (Rule("socket", EAFNOSUPPORT, is_none_of(0, _AF_UNIX, _AF_INET, _AF_INET6)),),
+    Sockets.HOST: (Rule("socket", EACCES, is_none_of(0, _AF_INET, _AF_INET6)),),
     Sockets.PAIRS: _deny(EACCES, "socket"),
 }
 
@@ -199,7 +199,6 @@ def rules(policy: Policy) -> tuple[Rule, ...]:
         *_ALWAYS,
         *_SOCKETS[policy.sockets],
         *(() if policy.sysv_ipc else _SYSV_IPC),
-        *(() if policy.pidfds else _deny(EPERM, "pidfd_open")),
         *(() if policy.watches else _deny(ENOSYS, "inotify_init", "inotify_init1")),
         *(() if policy.memfds else _deny(EPERM, "memfd_create")),
         *(() if policy.sessions else _deny(EPERM, "setsid", "setpgid")),

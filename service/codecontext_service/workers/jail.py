@@ -46,6 +46,9 @@ _ETC = tuple(
         "timezone",
     )
 )
+SYSTEM = (*_SYSTEM, *_ETC)
+"""What of the machine every interpreter reads, where it is there."""
+
 _LINKS = {
     "/dev/fd": "/proc/self/fd",
     "/dev/stdin": "fd/0",
@@ -73,7 +76,7 @@ class Jail:
         """
         mounts.make_private()
         mounts.mount_tmpfs(self.folder, size_bytes=_OWN_BYTES, inodes=_INODES, mode=0o755)
-        for path in (*_SYSTEM, *_ETC, *self.shown):
+        for path in (*SYSTEM, *self.shown):
             if os.path.lexists(path):
                 show(path, self.folder + path)
         for path in DEVICES:

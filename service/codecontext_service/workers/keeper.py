@@ -39,6 +39,7 @@ from .children import (
     own_children,
 )
 from .descriptors import close_all, close_all_but, receive_message, send_message
+from .lowering import lower_limit
 from .marks import Found, Marks
 from .usage import measure
 from .watchdog import REST, Watchdog
@@ -257,7 +258,7 @@ class _Keeper:
                 (resource.RLIMIT_FSIZE, "file_size"),
             ):
                 if order[name]:
-                    resource.prlimit(order["pid"], kind, (order[name], order[name]))
+                    lower_limit(order["pid"], kind, order[name])
         except OSError as error:
             answer["error"] = str(error)
         send_message(self._end, answer)

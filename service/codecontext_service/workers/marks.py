@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from .filters import RLIMIT_LOCKS
+from .lowering import lower_limit
 
 _LINE = b"Max file locks"
 _HIGHEST = 1 << 40
@@ -55,7 +56,7 @@ class Marks:
         self._next -= 1  # lower than all that were given before, of which one may be its parent's
         if self._next < 0:
             raise OSError("this process has no limit on file locks left to mark others with")
-        resource.prlimit(pid, RLIMIT_LOCKS, (self._next, self._next))
+        lower_limit(pid, RLIMIT_LOCKS, self._next)
         self.forget(number)
         self._members[self._next] = number
         self.shared = True

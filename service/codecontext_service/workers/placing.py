@@ -11,7 +11,7 @@ from typing import Any
 from . import containment
 from .cells import Nursery, fork
 from .confinement import confine, prepare
-from .containment import Tier
+from .containment import Place, Tier
 from .descriptors import close_all_but
 from .keeper import run_subreaper_keeper
 
@@ -19,9 +19,9 @@ from .keeper import run_subreaper_keeper
 class Placing:
     """Forks interpreters from a process that is single-threaded and reaps its children.
 
-    An order has `joins` and `uid`, and comes with these descriptors: the channel, the write ends of
-    standard output and error, then a pidfd of the cell's keeper and what leads into the cell's control
-    groups; without cells the keeper's socket in place of the last two.
+    An order comes with these descriptors: the channel, the write ends of standard output and error, then
+    a pidfd of the cell's keeper and what leads into the cell's control groups; without cells the keeper's
+    socket in place of the last two. It has `joins` and `uid` for a cell, else `place`, see `Place`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Placing:
         self._tier = tier
         self._channel_fd = channel_fd
         self._leave = leave
-        if nursery is not None:
+        if nursery is not None or tier.name != "none":
             prepare(containment.of_interpreter(tier, 0))
 
     def fork(self, order: dict[str, Any], descriptors: list[int], run: Callable[[], object]) -> int:
@@ -72,6 +72,10 @@ class Placing:
 
         def run_below_keeper() -> None:
             self._settle(channel, stdout, stderr)
+            place = Place(**order["place"])
+            if self._tier.name != "none":
+                confine(containment.of_placed_interpreter(self._tier, place))
+            os.environ["TMPDIR"] = place.temporary
             run()
 
         if self._nursery is None:

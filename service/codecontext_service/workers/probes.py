@@ -216,6 +216,41 @@ def _own_uid(uid: int) -> None:
     _expect_process_limit(others=0)
 
 
+def _own_uid_folder(uid: int) -> None:
+    """A folder can be given to another user, whose processes can be ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o711)  # noqa: S103  # the other user must get through
+        own = f"{folder}/own"
+        os.mkdir(own, 0o700)
+        os.chown(own, uid, uid)
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            ours.close()
+            _work_as(uid, own, theirs)
+        theirs.close()
+        worked = ours.recv(1)
+        try:
+            os.kill(child, signal.SIGKILL)
+        finally:
+            ours.close()  # with which it ends by itself too
+            os.waitpid(child, 0)
+        _expect(bool(worked), "its user can't use a folder that it was given")
+        os.rmdir(f"{own}/made")
+
+
+def _work_as(uid: int, folder: str, end: socket.socket) -> None:
+    try:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        os.mkdir(f"{folder}/made")
+        end.send(b"1")
+        end.recv(1)
+    finally:
+        os._exit(0)
+
+
 def _seccomp() -> None:
     policy = filters.policy_for("landlock", landlock_abi=landlock.abi(), memory_group=False)
     socket.socket(socket.AF_UNIX).close()
@@ -276,6 +311,7 @@ def probe_layers(own_uid: int = 60001) -> tuple[Layer, ...]:
         ("namespaces", _namespaces),
         ("network", _network),
         ("own_uid", lambda: _own_uid(own_uid)),
+        ("own_uid_folder", lambda: _own_uid_folder(own_uid)),
         ("user_namespace", _user_namespace),
         ("user_namespace_mounts", _in_user_namespace(_mounts)),
         ("user_namespace_own_proc", _in_user_namespace(_own_proc)),

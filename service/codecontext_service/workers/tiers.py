@@ -44,10 +44,10 @@ _KEPT_WITHOUT_LAYERS = frozenset({DIES_WITH_SERVER, DESCENDANTS_DIE})
 _KEPT_BY_ANY_TIER = _KEPT_WITHOUT_LAYERS | {
     NO_NETWORK,
     NO_FOREIGN_FILES,
-    NO_FOREIGN_PROCESSES,
     NO_FOREIGN_SIGNALS,
     MEMORY_LIMIT_SOFT,
 }
+"""Without pid namespaces code sees that other processes are there, and their commands; not into them."""
 
 _CELL_AS_ROOT = ("seccomp", "mounts", "own_proc", "namespaces", "network", "own_uid")
 _CELL_BY_USER_NAMESPACE = (
@@ -58,7 +58,7 @@ _CELL_BY_USER_NAMESPACE = (
     "user_namespace_namespaces",
     "user_namespace_network",
 )
-_UID = ("seccomp", "landlock", "own_uid")
+_UID = ("seccomp", "landlock", "own_uid", "own_uid_folder")
 _LANDLOCK = ("seccomp", "landlock")
 
 
@@ -141,11 +141,11 @@ def assess(layers: Iterable[Layer]) -> Assessment:
             _obstacles(found, cell),
             _KEPT_BY_ANY_TIER
             | groups
-            | {DISK_LIMIT}
+            | {DISK_LIMIT, NO_FOREIGN_PROCESSES}
             | ({PROCESS_LIMIT} if limits_processes else set()),
         ),
-        _tier("uid", _obstacles(found, _UID), _KEPT_BY_ANY_TIER | groups | {PROCESS_LIMIT}),
-        _tier("landlock", _obstacles(found, _LANDLOCK), _KEPT_BY_ANY_TIER | groups),
+        _tier("uid", _obstacles(found, _UID), _KEPT_BY_ANY_TIER | {PROCESS_LIMIT}),
+        _tier("landlock", _obstacles(found, _LANDLOCK), _KEPT_BY_ANY_TIER),
         _tier("none", (), _KEPT_WITHOUT_LAYERS),
     )
     strict = (

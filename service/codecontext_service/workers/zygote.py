@@ -67,7 +67,7 @@ class Zygote:
         cells = self._options["cells"]
         tier = Tier(**self._options["tier"])
         self._placing = Placing(Nursery() if cells else None, tier, CHANNEL_FD, self._leave)
-        if cells:
+        if tier.name != "none" or cells:
             syscalls.set_dumpable(False)
             syscalls.set_no_new_privs()
             with contextlib.suppress(PermissionError):  # then no_new_privs says the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -160,6 +161,9 @@ def becomes_root() -> str:
         mapping = Path("/proc/self/uid_map").read_text().split()
         if mapping != ["0", "0", str(0xFFFFFFFF)]:
             raise Stopped(f"only in a user namespace: {mapping}")
+        (line,) = re.findall(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())
+        if not int(line, 16):
+            raise Stopped("it is uid 0, and may do nothing that others may not")
         return "uid 0"
 
     return in_child(work)

@@ -150,7 +150,7 @@ def lists_the_machines_addresses(internet: str) -> str:
     return internet
 
 
-@attempt("no_network")
+@attempt("no_foreign_processes")
 def lists_the_machines_listeners(server_port: int) -> str:
     """Reads in /proc which ports the machine listens on."""
     text = Path("/proc/self/net/tcp").read_text() + Path("/proc/self/net/tcp6").read_text()

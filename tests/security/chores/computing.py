@@ -5,7 +5,7 @@ from __future__ import annotations
 from security.chore import Chore, chore
 
 
-@chore
+@chore()
 def computes_with_arrays() -> None:
     """Computes with numpy, linear algebra and random numbers among it."""
     import numpy as np
@@ -14,7 +14,7 @@ def computes_with_arrays() -> None:
     assert np.allclose(matrix @ np.linalg.inv(matrix), np.eye(200))
 
 
-@chore
+@chore()
 def works_with_tables() -> None:
     """Writes, reads and groups tables with pandas."""
     import pandas as pd
@@ -23,7 +23,7 @@ def works_with_tables() -> None:
     assert pd.read_csv("table.csv").groupby("a").b.sum().to_dict() == {1: 4.0, 2: 3.5}
 
 
-@chore
+@chore()
 def draws_a_plot() -> None:
     """Draws a plot with text into a file, which needs fonts."""
     from pathlib import Path
@@ -38,7 +38,7 @@ def draws_a_plot() -> None:
     assert Path("plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-@chore
+@chore()
 def calls_a_c_library() -> None:
     """Calls the C library by ctypes, with a callback."""
     import ctypes
@@ -52,14 +52,14 @@ def calls_a_c_library() -> None:
     assert list(numbers) == [1, 2, 3]
 
 
-@chore
+@chore()
 def takes_some_memory() -> None:
     """Takes 200 MiB of memory, and gives them back."""
     taken = bytearray(b"x") * (200 << 20)
     assert len(taken) == 200 << 20
 
 
-@chore
+@chore()
 def writes_much_output() -> None:
     """Writes 5 MB of output."""
     import sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from security.chore import chore
 
 
-@chore
+@chore()
 def keeps_a_database() -> None:
     """Keeps a SQLite database in its working directory."""
     import sqlite3
@@ -17,7 +17,7 @@ def keeps_a_database() -> None:
         assert database.execute("select sum(n) from t").fetchone() == (4950,)
 
 
-@chore
+@chore()
 def writes_and_reads_files() -> None:
     """Writes, renames, lists, reads and removes files in its working directory."""
     import shutil
@@ -35,7 +35,7 @@ def writes_and_reads_files() -> None:
     assert Path("copy/inner/b.txt").exists()
 
 
-@chore
+@chore()
 def maps_a_file() -> None:
     """Maps a file into memory, locks it, and sees what it has written."""
     import fcntl
@@ -50,7 +50,7 @@ def maps_a_file() -> None:
         assert file.read(5) == b"hello"
 
 
-@chore
+@chore()
 def takes_temporary_files() -> None:
     """Makes temporary files and folders where Python puts them."""
     import tempfile
@@ -62,7 +62,7 @@ def takes_temporary_files() -> None:
         assert Path(file.name).exists()
 
 
-@chore
+@chore()
 def packs_an_archive() -> None:
     """Packs and unpacks an archive."""
     import shutil
@@ -75,7 +75,7 @@ def packs_an_archive() -> None:
     assert Path("out/file").read_text() == "x"
 
 
-@chore
+@chore()
 def imports_its_own_module() -> None:
     """Writes a module into its working directory, and imports it."""
     import importlib
@@ -86,7 +86,7 @@ def imports_its_own_module() -> None:
     assert importlib.import_module("of_my_own").answer == 42
 
 
-@chore
+@chore()
 def knows_users() -> None:
     """Looks up users, groups and its own name."""
     import getpass
@@ -102,7 +102,7 @@ def knows_users() -> None:
     assert os.path.expanduser("~").startswith("/")  # noqa: PTH111
 
 
-@chore
+@chore()
 def knows_time_zones() -> None:
     """Tells the time in other zones."""
     import datetime
@@ -115,7 +115,7 @@ def knows_time_zones() -> None:
     assert abs(datetime.datetime.now(datetime.UTC).timestamp() - time.time()) < 60
 
 
-@chore
+@chore()
 def knows_the_machine() -> None:
     """Asks how many processors there are, how much memory, and what runs here."""
     import os
@@ -131,7 +131,7 @@ def knows_the_machine() -> None:
     assert Path("/proc/self/status").read_text()
 
 
-@chore
+@chore()
 def knows_localhost() -> None:
     """Resolves localhost."""
     import socket
@@ -139,7 +139,7 @@ def knows_localhost() -> None:
     assert "127.0.0.1" in {each[4][0] for each in socket.getaddrinfo("localhost", 80)}
 
 
-@chore
+@chore()
 def reads_random_bytes() -> None:
     """Reads random bytes and zeros from the devices for that."""
     import os

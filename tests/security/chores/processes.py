@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from security.chore import chore
 
+_LOCKS = "shared memory has names that all processes of the machine share"
+_SOCKETS = "the network is the machine's"
 
-@chore
+
+@chore()
 def runs_threads() -> None:
     """Runs some threads, and gathers what they return."""
     from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,7 @@ def runs_threads() -> None:
         assert sum(pool.map(lambda number: number * number, range(100))) == 328_350
 
 
-@chore
+@chore(cells_only=_LOCKS)
 def runs_a_pool_of_processes() -> None:
     """Spreads work over a pool of processes, with its locks and queues."""
     import multiprocessing
@@ -23,7 +26,7 @@ def runs_a_pool_of_processes() -> None:
         assert pool.map(abs, range(-10, 0)) == list(range(10, 0, -1))
 
 
-@chore
+@chore()
 def runs_a_program() -> None:
     """Starts a program, writes to it, and reads its output and exit status."""
     import subprocess
@@ -32,7 +35,7 @@ def runs_a_program() -> None:
     assert (done.returncode, done.stdout) == (0, "HELLO")
 
 
-@chore
+@chore()
 def runs_a_pipeline() -> None:
     """Joins programs by a pipe in a shell."""
     import subprocess
@@ -41,7 +44,7 @@ def runs_a_pipeline() -> None:
     assert out.strip() == "19"
 
 
-@chore
+@chore()
 def runs_another_python() -> None:
     """Starts another Python, which has the same libraries."""
     import subprocess
@@ -51,7 +54,7 @@ def runs_another_python() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "6\n"
 
 
-@chore
+@chore()
 def forks() -> None:
     """Forks, and waits for the child."""
     import os
@@ -62,7 +65,7 @@ def forks() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
-@chore
+@chore()
 def ends_a_process_of_its_own() -> None:
     """Terminates a program that it has started."""
     import signal
@@ -73,7 +76,7 @@ def ends_a_process_of_its_own() -> None:
         assert process.wait(10) == -signal.SIGTERM
 
 
-@chore
+@chore()
 def handles_signals() -> None:
     """Handles a signal that it sends to itself, and a timer's."""
     import os
@@ -88,7 +91,7 @@ def handles_signals() -> None:
     assert got == [signal.SIGUSR1, signal.SIGALRM]
 
 
-@chore
+@chore(cells_only=_LOCKS)
 def shares_memory() -> None:
     """Shares memory with a child process by its name."""
     import multiprocessing
@@ -111,7 +114,7 @@ def shares_memory() -> None:
         memory.unlink()
 
 
-@chore
+@chore(cells_only=_LOCKS)
 def waits_for_each_other() -> None:
     """Has processes wait for each other with a semaphore and a queue."""
     import multiprocessing
@@ -130,7 +133,7 @@ def waits_for_each_other() -> None:
     process.join(20)
 
 
-@chore
+@chore(cells_only=_SOCKETS)
 def serves_on_loopback() -> None:
     """Serves and asks on its own loopback, with asyncio."""
     import asyncio
@@ -155,7 +158,7 @@ def serves_on_loopback() -> None:
         loop.close()
 
 
-@chore
+@chore(cells_only=_SOCKETS)
 def talks_over_a_pair_of_sockets() -> None:
     """Talks over a pair of unix sockets, and over one with a file in its working directory."""
     import socket
@@ -170,7 +173,7 @@ def talks_over_a_pair_of_sockets() -> None:
         end.connect("socket")
 
 
-@chore
+@chore()
 def runs_a_program_of_its_own() -> None:
     """Writes a script, makes it executable, and runs it."""
     import subprocess

@@ -29,6 +29,7 @@ import shlex
 import signal
 import socket
 import struct
+import tempfile
 import termios
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
@@ -159,14 +160,18 @@ class Shell:
         gone = [name for name in self._environment if name not in env and not name.startswith("PS")]
         parts = [f"builtin unset -v {' '.join(gone)}"] if gone else []
         parts += [f"builtin export {name}={quote(value)}" for name, value in env.items()]
-        parts += [f"builtin cd -- {quote(cwd)}", "builtin printf 'C\\0' >&0"]
-        for kind, name in (
-            (resource.RLIMIT_NOFILE, "open_files"),
-            (resource.RLIMIT_FSIZE, "file_size"),
-            (resource.RLIMIT_NPROC, "processes"),
+        parts.append(f"builtin cd -- {quote(cwd)}")
+        for kind, name, option, unit in (
+            (resource.RLIMIT_NOFILE, "open_files", "-n", 1),
+            (resource.RLIMIT_FSIZE, "file_size", "-f", 1024),
+            (resource.RLIMIT_NPROC, "processes", "-u", 1),
         ):
             if limits[name]:
-                resource.prlimit(self.pid, kind, (limits[name], limits[name]))
+                try:
+                    resource.prlimit(self.pid, kind, (limits[name], limits[name]))
+                except PermissionError:  # where others have the same user a filter denies it
+                    parts.append(f"builtin ulimit {option} {limits[name] // unit}")
+        parts.append("builtin printf 'C\\0' >&0")
         self._send("; ".join(parts) + "\n")
 
     def run(self, run: int, code: bytes, env: Mapping[str, str], options: str, status: int) -> None:
@@ -275,7 +280,9 @@ def _open_memory() -> int:
     try:
         return os.memfd_create("code")
     except OSError:  # denied where its memory would count for nobody
-        return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)  # noqa: S108
+        folder = os.environ.get("TMPDIR", "/dev/shm")  # noqa: S108  # its own, one way or the other
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def _same(path: str, fd: int) -> bool:

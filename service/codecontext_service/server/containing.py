@@ -1,0 +1,104 @@
+"""Starts what contains contexts: in the first way whose guarantees hold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codecontext_service.config import Config, ConfigError
+from codecontext_service.processes.cells import READY, Cells
+from codecontext_service.processes.containment import Containment
+from codecontext_service.processes.control_groups import ControlGroups
+from codecontext_service.processes.launcher import Launcher
+from codecontext_service.workers.cells import CellSpec
+
+from .isolation import check_required, choose, refusal
+from .selftest import find_broken_guarantees
+from .state_dir import StateDirectory
+from .users import Users
+
+logger = logging.getLogger(__name__)
+
+_LAUNCHER_S = 5.0
+"""How long the processes that are left may take to end."""
+
+
+@dataclass(frozen=True)
+class Contained:
+    """What contains contexts, once it is started."""
+
+    launcher: Launcher
+    cells: Cells
+    users: Users | None
+    """Those of sandboxes, if they have their own."""
+
+    async def end(self) -> bool:
+        """Ends it, and every process below the server.
+
+        Returns:
+            Whether all of them have ended by now.
+        """
+        await self.cells.stop()
+        ended = await self.launcher.end(_LAUNCHER_S)
+        if self.users is not None:
+            self.users.close()
+        return ended
+
+
+async def contain(config: Config, state: StateDirectory, groups: ControlGroups | None) -> Contained:
+    """Starts what contains contexts, as the options ask for and this machine allows.
+
+    Args:
+        config: The options.
+        state: Where files go.
+        groups: The server's control groups.
+
+    Raises:
+        ConfigError: There is no such way; the text says why.
+        LauncherLost: The launcher could not start.
+    """
+    failures: list[tuple[str, Sequence[str]]] = []
+    for way in await choose(config, groups.controllers if groups else frozenset()):
+        check_required(config, way)
+        if config.cpus and not way.cpu_group:
+            raise ConfigError("cpus: no control group of this machine can limit processors")
+        contained = await _start(config, state, groups, way)
+        try:
+            broken = await find_broken_guarantees(contained.launcher, contained.cells, state)
+        except BaseException:
+            await contained.end()
+            raise
+        if not broken:
+            return contained
+        await contained.end()
+        failures.append((way.tier, broken))
+        logger.warning(
+            "a tier does not hold what it says",
+            extra={"tier": way.tier, "broken": "; ".join(broken)},
+        )
+    raise ConfigError(refusal(config, failures))
+
+
+async def _start(
+    config: Config, state: StateDirectory, groups: ControlGroups | None, way: Containment
+) -> Contained:
+    launcher = Launcher(state.path, way)
+    users = None
+    if way.own_uids:
+        needed = config.max_contexts + config.max_sandboxes + READY
+        needed += sum(each.pool_size for each in config.runtimes)
+        users = Users(config.first_uid, needed)
+    try:
+        await launcher.start()
+    except BaseException:
+        if users is not None:
+            users.close()
+        raise
+    limits = config.default_limits
+    spec = CellSpec(-1, limits.workspace_bytes, limits.workspace_inodes)
+    cells = Cells(
+        launcher, spec, users.uids if users else (), groups if way.cells == "full" else None
+    )
+    cells.start()
+    return Contained(launcher, cells, users)

@@ -1,0 +1,205 @@
+"""Isolation where there are no cells: chosen by what works, tried at start, and never weaker unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.denying import LANDLOCK, NAMESPACES, prefix
+from support.servers import ServerProcess, serve_command
+
+from codecontext import CodeContext, CodeContextClient
+
+TESTS = str(Path(__file__).parents[1])
+ENV = {**os.environ, "PYTHONPATH": TESTS}
+
+
+def refusal(folder: Path, *flags: str, without: tuple[str, ...] = ()) -> str:
+    """What a server says that does not start."""
+    command = [each for each in serve_command(folder, *flags) if each != "--accept-no-isolation"]
+    done = subprocess.run(
+        [*(prefix(*without) if without else []), *command],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server where nobody may make namespaces, as in an ordinary container."""
+    folder = tmp_path_factory.mktemp("pod")
+    with ServerProcess(folder, env=ENV, prefix=prefix(*NAMESPACES)) as each:
+        with CodeContextClient(each.target) as client:
+            if client.get_server_info().isolation.tier == "none":
+                pytest.skip("this machine has neither namespaces nor Landlock")
+        yield each
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[CodeContextClient]:
+    """A client of it."""
+    with CodeContextClient(server.target) as each:
+        yield each
+
+
+def commands(server: ServerProcess) -> set[str]:
+    """The names of all processes below a server."""
+    found = set()
+    for each in server.descendants():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(each.name())
+    return found
+
+
+def told(client: CodeContextClient, context: CodeContext, code: str) -> str:
+    """What an expression is, or the name of its error."""
+    run = client.run_code(code, context=context, timeout=60)
+    return run.error.name if run.error is not None else (run.text or "").strip("'")
+
+
+def test_without_namespaces_a_weaker_tier_is_taken_and_said(
+    server: ServerProcess, client: CodeContextClient
+) -> None:
+    """`auto` takes a tier that works there, with a warning that names each guarantee that is missing."""
+    isolation = client.get_server_info().isolation
+    assert isolation.tier in ("uid", "landlock")
+    assert {"no_network", "no_foreign_files", "no_foreign_signals"} <= set(isolation.guarantees)
+    warning = server.wait_for_log("contexts are not fully contained", tier=isolation.tier)
+    assert "disk_limit" in warning["missing"]
+    assert "no_network" not in warning["missing"]
+    context = client.create_code_context()
+    assert context.isolation == isolation
+    client.delete_code_context(context)
+
+
+@pytest.mark.parametrize("language", ["python", "bash"])
+def test_contexts_have_their_own_files_and_no_others(
+    server: ServerProcess, client: CodeContextClient, language: str
+) -> None:
+    """A context reads and writes its workspace and its temporary folder, and neither another's nor /tmp."""
+    write = {"python": "open({!r}, 'w').close()", "bash": ": >{}"}[language]
+    one = client.create_code_context(language)
+    two = client.create_code_context()
+    try:
+        for path, outcome in (
+            ("mine.txt", "SUCCEEDED"),
+            (told(client, two, "import os; os.environ['TMPDIR']") + "/x", "RAISED"),
+            (told(client, two, "os.getcwd()") + "/x", "RAISED"),
+            ("/tmp/codecontext-test-denied", "RAISED"),
+        ):
+            run = client.run_code(write.format(path), context=one)
+            assert str(run.outcome.value) == outcome, (path, run)
+        assert [each.path for each in client.files.list(one, "")] == ["mine.txt"]
+        assert told(client, two, "import tempfile; tempfile.TemporaryFile().close()") == ""
+    finally:
+        client.delete_code_context(one)
+        client.delete_code_context(two)
+
+
+def test_contexts_of_a_sandbox_share_its_files(client: CodeContextClient) -> None:
+    """Contexts of one sandbox, forks and restarts find the same files; what comes from outside is theirs."""
+    sandbox = client.sandboxes.create()
+    one = client.create_code_context(sandbox_id=sandbox)
+    two = client.create_code_context("bash", sandbox_id=sandbox)
+    client.files.write(sandbox, "in.txt", "from outside")
+    assert client.run_code("cat in.txt; echo more >>in.txt", context=two).stdout == "from outside"
+    (copy,) = client.fork_code_context(one)
+    client.restart_code_context(one)
+    for context in (one, copy):
+        assert told(client, context, "open('in.txt').read().strip()") == "from outsidemore"
+    client.delete_code_context(copy)
+    client.sandboxes.destroy(sandbox)
+
+
+def test_nothing_is_left(server: ServerProcess, client: CodeContextClient) -> None:
+    """A deleted context leaves no process, and no file, in its temporary folder neither."""
+    context = client.create_code_context()
+    code = (
+        "import os, subprocess\n"
+        "open(os.environ['TMPDIR'] + '/x', 'w').close()\n"
+        "subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "os.getcwd()"
+    )
+    workspace = Path(told(client, context, code))
+    assert workspace.is_dir()
+    assert "sleep" in commands(server)
+    client.delete_code_context(context)
+    assert not workspace.parent.exists()
+    assert "sleep" not in commands(server)
+
+
+def test_a_tier_that_does_not_hold_is_refused(tmp_path: Path) -> None:
+    """A process that is contained tries it at start: what reads the server's files starts no server."""
+    said = refusal(tmp_path, "--isolation", "landlock", "--read-only-paths", str(tmp_path))
+    if "landlock: landlock:" in said or "landlock: seccomp:" in said:
+        pytest.skip("this machine has no Landlock")
+    assert "it reads a file of the server's (no_foreign_files)" in said
+
+
+def test_nothing_starts_uncontained_unasked(tmp_path: Path) -> None:
+    """Where nothing contains code `auto` starts no server, and names each obstacle and what accepts it."""
+    without = (*NAMESPACES, *LANDLOCK)
+    said = refusal(tmp_path, without=without)
+    assert "--accept-no-isolation" in said
+    assert "landlock: landlock:" in said
+    accepted = ServerProcess(tmp_path, env=ENV, prefix=prefix(*without))
+    with accepted, CodeContextClient(accepted.target) as client:
+        assert client.get_server_info().isolation.tier == "none"
+        accepted.wait_for_log("contexts are not fully contained", tier="none")
+
+
+def test_uncontained_code_is_for_this_machine_alone(tmp_path: Path) -> None:
+    """Whoever accepts that nothing contains code listens on loopback, `--insecure` or not."""
+    flags = ("--listen", "0.0.0.0:0", "--insecure")
+    assert "listen: with the isolation none" in refusal(tmp_path, "--isolation", "none", *flags)
+    said = refusal(
+        tmp_path,
+        "--isolation=auto",
+        *flags,
+        "--accept-no-isolation=true",
+        without=(*NAMESPACES, *LANDLOCK),
+    )
+    assert "listen: with the isolation none" in said
+
+
+def test_the_network_of_the_machine_is_given_to_those_who_may(tmp_path: Path) -> None:
+    """With HOST code reaches the machine's ports, but not its Unix sockets; without it, nothing."""
+    if not _has_landlock(tmp_path):
+        pytest.skip("this machine has no Landlock")
+    flags = ("--isolation", "landlock", "--allow-host-network", "--listen", f"unix:{tmp_path}/s")
+    with (
+        ServerProcess(tmp_path, *flags) as server,
+        CodeContextClient(server.target) as client,
+        socket.create_server(("127.0.0.1", 0)) as port,
+    ):
+        address = port.getsockname()
+        connect = f"import socket; socket.create_connection({address!r}, 30).close()"
+        host = client.create_code_context(network_policy="HOST")
+        none = client.create_code_context()
+        assert told(client, host, connect) == ""
+        assert told(client, host, "socket.socket(socket.AF_UNIX)") == "PermissionError"
+        assert told(client, none, connect) == "PermissionError"
+        assert "no_network" not in host.isolation.guarantees
+        assert "no_network" in none.isolation.guarantees
+
+
+def _has_landlock(folder: Path) -> bool:
+    said = subprocess.run(
+        [*serve_command(folder, "--isolation", "landlock", "--require", "nothing")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    ).stderr
+    return "is no guarantee" in said
