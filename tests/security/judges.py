@@ -63,12 +63,13 @@ def neighbour_has_ended(stage: Stage, report: Report) -> Report:
 
 
 def neighbour_is_nicer(stage: Stage, report: Report) -> Report:
-    """The neighbour has a lower priority; all get the usual one back."""
+    """The neighbour has a lower priority than all have; it gets that back, and so do others."""
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
     priority = os.getpriority(os.PRIO_PROCESS, stage.neighbour.process.pid)
     for process in psutil.process_iter():
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, 0)
-    return Report(priority > 0, f"its priority is {priority}; {report.detail}")
+            os.setpriority(os.PRIO_PROCESS, process.pid, usual)
+    return Report(priority > usual, f"its priority is {priority}; {report.detail}")
 
 
 def neighbour_has_other_memory(stage: Stage, report: Report) -> Report:

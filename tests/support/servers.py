@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 100
 
 
 def serve_command(folder: Path, *flags: str) -> list[str]:

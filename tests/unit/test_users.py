@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codecontext_service.config import ConfigError
-from codecontext_service.server.users import USERS, Users
+from codecontext_service.processes.users import USERS, NoUserError, Users
 
 FIRST = 3_000_000
 """Far from those that other tests' servers take."""
@@ -28,7 +27,7 @@ def test_servers_share_no_user() -> None:
 def test_a_server_without_users_does_not_start() -> None:
     """Who finds too few users left is told which option to change, and takes none."""
     most = Users(FIRST, USERS - 5000)
-    with pytest.raises(ConfigError, match="first_uid"):
+    with pytest.raises(NoUserError, match="first_uid"):
         Users(FIRST, 6000)
     least = Users(FIRST, 2000)
     assert set(least.uids).isdisjoint(most.uids)

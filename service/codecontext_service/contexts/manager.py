@@ -12,6 +12,7 @@ from codecontext_service.config import Config
 from codecontext_service.domain.errors import (
     ContextUnreachable,
     ExecutionNotFound,
+    RuntimeUnavailable,
     ServerDraining,
     ServerStarting,
 )
@@ -21,6 +22,7 @@ from codecontext_service.domain.network import Network
 from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, RunRequest, StopCause
 from codecontext_service.executions.store import ExecutionStore
+from codecontext_service.processes.cells import CellError
 from codecontext_service.runtimes.base import Runtime
 from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes
 
@@ -110,11 +112,14 @@ class ContextManager:
             QuotaExceeded: There are too many contexts.
             NotFound: There is no such sandbox.
             InvalidArgument: The interpreter can't work in the directory.
-            RuntimeUnavailable: No interpreter could be started.
+            RuntimeUnavailable: No sandbox could be made, or no interpreter could be started.
         """
         self.check_open()
         self.registry.check_room()
-        sandbox = self._sandboxes.enter(request.sandbox_id, request.limits, request.network)
+        try:
+            sandbox = self._sandboxes.enter(request.sandbox_id, request.limits, request.network)
+        except (CellError, OSError) as error:
+            raise RuntimeUnavailable(f"no sandbox could be made: {error}") from error
         context = self._make_context(request, sandbox)
         self.registry.add(context)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 
 from codecontext_service.workers.cells import CellSpec
@@ -16,7 +15,7 @@ from .keeper import CellKeeper, KeeperLost
 from .launcher import Launcher, LauncherLost
 from .members import Member
 from .peer import OrderError, Peer
-from .uids import NoUidError, Uids
+from .users import NoUserError, Users
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class Cells:
         self,
         launcher: Launcher,
         default: CellSpec,
-        uids: Sequence[int],
+        users: Users,
         groups: ControlGroups | None = None,
     ) -> None:
         """Starts without any.
@@ -45,12 +44,12 @@ class Cells:
         Args:
             launcher: What makes them.
             default: What those are like that are made ahead.
-            uids: The users that sandboxes get; empty if they have user namespaces.
+            users: Those that sandboxes get.
             groups: The control groups of full cells, if the machine allows them.
         """
         self.default = default
         self._launcher = launcher
-        self.uids = Uids(uids)
+        self.users = users
         """Those of its sandboxes, whether they have cells or not."""
         self._groups = groups
         self._ready: deque[CellKeeper] = deque()
@@ -103,18 +102,18 @@ class Cells:
         """
         if sibling is not None:
             spec = sibling.spec
-            self.uids.share(spec.uid)
+            self.users.share(spec.uid)
         else:
             try:
-                spec = replace(spec, uid=self.uids.take())
-            except NoUidError as error:
+                spec = replace(spec, uid=self.users.take())
+            except NoUserError as error:
                 raise CellError(str(error)) from error
         try:
             cell = await self._make(spec, sibling)
         except BaseException:
-            self.uids.release(spec.uid)
+            self.users.release(spec.uid)
             raise
-        cell.gone.add_done_callback(lambda gone: self.uids.release(spec.uid))
+        cell.gone.add_done_callback(lambda gone: self.users.release(spec.uid))
         return cell
 
     async def make_group(self) -> ControlGroup | None:

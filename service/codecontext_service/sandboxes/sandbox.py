@@ -27,7 +27,7 @@ from codecontext_service.domain.network import Network
 from codecontext_service.files.sessions import Sessions
 from codecontext_service.files.workspace import Workspace
 from codecontext_service.processes.cells import CellError, CellGroup, Cells, Home
-from codecontext_service.processes.uids import NoUidError
+from codecontext_service.processes.users import NoUserError
 from codecontext_service.workers.containment import Place
 from codecontext_service.workers.jail import WORKSPACE
 
@@ -193,6 +193,8 @@ class Sandboxes:
 
         Raises:
             NotFound: There is none, or it is being destroyed.
+            CellError: A private one could not be made.
+            OSError: Its folder could not be made.
         """
         if sandbox_id:
             sandbox = self.get(sandbox_id)
@@ -251,14 +253,14 @@ class Sandboxes:
 
     def _make_place(self, folder: Path, options: SandboxOptions) -> Place:
         try:
-            uid = self._cells.uids.take()
-        except NoUidError as error:
+            uid = self._cells.users.take()
+        except NoUserError as error:
             raise CellError(str(error)) from error
         place = Place(str(folder), uid, host_network=options.network is Network.HOST)
         try:
             make_folder(place)
         except OSError:
-            self._cells.uids.release(uid)
+            self._cells.users.release(uid)
             raise
         return place
 
@@ -290,6 +292,6 @@ class Sandboxes:
                 await asyncio.shield(sandbox.holder.cell.gone)
         if (place := sandbox.cells.place) is not None:
             await remove_folder(place)
-            self._cells.uids.release(place.uid)
+            self._cells.users.release(place.uid)
         self._sandboxes.pop(sandbox.id, None)
         self.graves.add(sandbox.id, cause=cause, owes_ok=False)

@@ -11,12 +11,12 @@ from codecontext_service.processes.cells import READY, Cells
 from codecontext_service.processes.containment import Containment
 from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.launcher import Launcher
+from codecontext_service.processes.users import NoUserError, Users
 from codecontext_service.workers.cells import CellSpec
 
 from .isolation import check_required, choose, refusal
 from .selftest import find_broken_guarantees
 from .state_dir import StateDirectory
-from .users import Users
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ class Contained:
 
     launcher: Launcher
     cells: Cells
-    users: Users | None
-    """Those of sandboxes, if they have their own."""
 
     async def end(self) -> bool:
         """Ends it, and every process below the server.
@@ -41,8 +39,7 @@ class Contained:
         """
         await self.cells.stop()
         ended = await self.launcher.end(_LAUNCHER_S)
-        if self.users is not None:
-            self.users.close()
+        self.cells.users.close()
         return ended
 
 
@@ -84,21 +81,19 @@ async def _start(
     config: Config, state: StateDirectory, groups: ControlGroups | None, way: Containment
 ) -> Contained:
     launcher = Launcher(state.path, way)
-    users = None
-    if way.own_uids:
-        needed = config.max_contexts + config.max_sandboxes + READY
-        needed += sum(each.pool_size for each in config.runtimes)
-        users = Users(config.first_uid, needed)
+    needed = config.max_contexts + config.max_sandboxes + READY
+    needed += sum(each.pool_size for each in config.runtimes)
+    try:
+        users = Users(config.first_uid, needed if way.own_uids else 0)
+    except NoUserError as error:
+        raise ConfigError(str(error)) from error
     try:
         await launcher.start()
     except BaseException:
-        if users is not None:
-            users.close()
+        users.close()
         raise
     limits = config.default_limits
     spec = CellSpec(-1, limits.workspace_bytes, limits.workspace_inodes)
-    cells = Cells(
-        launcher, spec, users.uids if users else (), groups if way.cells == "full" else None
-    )
+    cells = Cells(launcher, spec, users, groups if way.cells == "full" else None)
     cells.start()
-    return Contained(launcher, cells, users)
+    return Contained(launcher, cells)

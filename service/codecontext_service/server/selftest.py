@@ -18,7 +18,7 @@ from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.programs import Module, ProgramForker
-from codecontext_service.processes.uids import NoUidError
+from codecontext_service.processes.users import NoUserError
 from codecontext_service.sandboxes.folders import make_folder, remove_folder
 from codecontext_service.workers.containment import Place
 
@@ -62,7 +62,7 @@ async def find_broken_guarantees(
                 }
                 forker = ProgramForker(launcher, Module("selftest", options))
                 return await _answer(await forker.fork(cell, place))
-    except (CellError, KeeperLost, LauncherLost, NoUidError, OrderError, OSError) as error:
+    except (CellError, KeeperLost, LauncherLost, NoUserError, OrderError, OSError) as error:
         return [f"a contained process could not be started: {error}"]
 
 
@@ -77,14 +77,14 @@ async def _place(cells: Cells, folder: Path) -> AsyncIterator[tuple[Member | Non
             discard(cell)
             await asyncio.shield(cell.gone)
         return
-    place = Place(str(folder), cells.uids.take())
+    place = Place(str(folder), cells.users.take())
     try:
         make_folder(place)
         yield None, place
     finally:
         with contextlib.suppress(FileNotFoundError):
             await remove_folder(place)  # the next tier may need it again
-        cells.uids.release(place.uid)
+        cells.users.release(place.uid)
 
 
 async def _answer(forked: Forked) -> list[str]:

@@ -206,13 +206,13 @@ class _Keeper:
 
     def _look(self) -> None:
         """Looks at all members at once: most of it is to find whose the processes are."""
-        began = time.monotonic()
+        began_s = time.process_time()
         for number, member in list(self._members.items()):
             if exceeded := member.watchdog.look():
                 send_message(self._end, {"exceeded": exceeded, "member": number})
                 self._end_member(number)
-        now = time.monotonic()
-        self._rest_until = now + REST * (now - began)
+        took_s = time.process_time() - began_s
+        self._rest_until = time.monotonic() + REST * took_s
 
     def _reap(self) -> None:
         owner: int | None = 0

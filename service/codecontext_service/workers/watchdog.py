@@ -19,7 +19,10 @@ _MIN_S, _MAX_S = 0.01, 1.0
 """How long it waits between two looks."""
 
 REST = 10
-"""How many times as long as a look takes it rests after it, so that it costs a tenth of a processor."""
+"""How many times as long as a look takes of a processor it rests after it, so that it costs a tenth of one.
+
+Of the time that passes while others have the processor nothing is counted: it would look seldom on a
+machine that is busy, with what it is to find perhaps."""
 
 
 class Watchdog:
@@ -58,7 +61,7 @@ class Watchdog:
         """
         if self.wait_s is None:
             return ""
-        began = time.monotonic()
+        began_s = time.process_time()
         pids = list(self._held())
         left_s = _MAX_S
         if self._cpu_time_s:
@@ -74,6 +77,6 @@ class Watchdog:
                 if used > self._memory_bytes:
                     return "memory"
             left_s = min(left_s, (self._memory_bytes - used) / _FILL_BYTES_PER_S)
-        now = time.monotonic()
-        self._next = now + max(_MIN_S, left_s, REST * (now - began))
+        took_s = time.process_time() - began_s
+        self._next = time.monotonic() + max(_MIN_S, left_s, REST * took_s)
         return ""

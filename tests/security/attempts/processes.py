@@ -156,7 +156,7 @@ def moves_a_foreign_process(neighbour_pid: int) -> str:
 @attempt("no_foreign_processes", judge=neighbour_is_nicer)
 def slows_all_processes_of_its_user() -> str:
     """Gives all processes of its user a lower priority at once, without knowing any."""
-    os.setpriority(os.PRIO_USER, os.getuid(), 1)
+    os.setpriority(os.PRIO_USER, os.getuid(), os.getpriority(os.PRIO_PROCESS, 0) + 1)
     return "slowed"
 
 

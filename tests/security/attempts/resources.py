@@ -58,11 +58,11 @@ def has_too_many_threads() -> str:
 
 @attempt(*_MEMORY, limits=_LIMITS)
 def takes_too_much_memory() -> str:
-    """Takes 512 MiB of memory of its own, and holds it for half a second."""
+    """Takes 512 MiB of memory of its own, and holds it for two seconds."""
 
     def work() -> str:
         taken = [bytearray(b"x" * (16 << 20)) for _ in range(32)]
-        time.sleep(0.5)
+        time.sleep(2)
         return f"{len(taken) * 16} MiB"
 
     return in_child(work)
@@ -76,7 +76,7 @@ def takes_too_much_memory_out_of_sight() -> str:
         pr_set_dumpable = 4
         LIBC.prctl(pr_set_dumpable, 0, 0, 0, 0)
         taken = [bytearray(b"x" * (16 << 20)) for _ in range(32)]
-        time.sleep(0.5)
+        time.sleep(2)
         return f"{len(taken) * 16} MiB"
 
     return in_child(work)
@@ -84,7 +84,7 @@ def takes_too_much_memory_out_of_sight() -> str:
 
 @attempt(*_MEMORY, limits=_LIMITS)
 def takes_too_much_shared_memory() -> str:
-    """Takes 512 MiB of memory that is nobody's own, and holds it for half a second."""
+    """Takes 512 MiB of memory that is nobody's own, and holds it for two seconds."""
 
     def work() -> str:
         taken = []
@@ -92,7 +92,7 @@ def takes_too_much_shared_memory() -> str:
             piece = mmap.mmap(-1, 16 << 20)
             piece.write(b"x" * (16 << 20))
             taken.append(piece)
-        time.sleep(0.5)
+        time.sleep(2)
         return f"{len(taken) * 16} MiB"
 
     return in_child(work)
@@ -110,7 +110,7 @@ def takes_too_much_memory_as_files() -> str:
             if os.write(fd, piece) < len(piece):
                 raise Stopped(f"{len(files) * 16} MiB")
             files.append(fd)
-        time.sleep(0.5)
+        time.sleep(2)
         return f"{len(files) * 16} MiB"
 
     return in_child(work)
@@ -126,7 +126,7 @@ def takes_too_much_memory_together() -> str:
         if child == 0:
             try:
                 taken = b"x" * (128 << 20)
-                time.sleep(0.7)
+                time.sleep(2)
                 os.write(writer, taken[:1])
             finally:
                 os._exit(0)
