@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 from support.denying import LANDLOCK, NAMESPACES, prefix
 from support.servers import ServerProcess, serve_command
 
-from codecontext import CodeContext, CodeContextClient
+from codecontext import CodeContext, CodeContextClient, UnavailableError
 
 TESTS = str(Path(__file__).parents[1])
 ENV = {**os.environ, "PYTHONPATH": TESTS}
@@ -33,6 +36,15 @@ def refusal(folder: Path, *flags: str, without: tuple[str, ...] = ()) -> str:
     )
     assert done.returncode == 2, done.stderr
     return done.stderr
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory that other users get through, as pytest's own do not let them."""
+    with tempfile.TemporaryDirectory(prefix="codecontext-test-") as folder:
+        path = Path(folder)
+        path.chmod(0o711)
+        yield path
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +134,20 @@ def test_contexts_of_a_sandbox_share_its_files(client: CodeContextClient) -> Non
     client.sandboxes.destroy(sandbox)
 
 
+def test_a_context_without_a_folder_is_refused(tmp_path: Path) -> None:
+    """Where a sandbox can't be made the caller is told why, and to come again: it is no bug of the service."""
+    with (
+        ServerProcess(tmp_path, "--isolation", "none") as server,
+        CodeContextClient(server.target) as client,
+    ):
+        (folder,) = tmp_path.glob("host-*/sandboxes")
+        folder.rmdir()
+        with pytest.raises(UnavailableError, match="no sandbox could be made"):
+            client.create_code_context()
+        folder.mkdir()
+        client.delete_code_context(client.create_code_context())
+
+
 def test_nothing_is_left(server: ServerProcess, client: CodeContextClient) -> None:
     """A deleted context leaves no process, and no file, in its temporary folder neither."""
     context = client.create_code_context()
@@ -145,6 +171,24 @@ def test_a_tier_that_does_not_hold_is_refused(tmp_path: Path) -> None:
     if "landlock: landlock:" in said or "landlock: seccomp:" in said:
         pytest.skip("this machine has no Landlock")
     assert "it reads a file of the server's (no_foreign_files)" in said
+
+
+def test_a_tier_starts_where_the_doctor_says_so(open_folder: Path) -> None:
+    """What `codecontext doctor` says of a tier is what a server then does, and why it does not."""
+    doctor = [sys.executable, "-m", "codecontext_service.cli", "doctor", "--json"]
+    done = subprocess.run(doctor, capture_output=True, text=True, timeout=100, check=False)
+    tiers = {each["name"]: each for each in json.loads(done.stdout)["tiers"]}
+    for name in ("uid", "landlock"):
+        if tiers[name]["available"]:
+            with (
+                ServerProcess(open_folder, "--isolation", name) as server,
+                CodeContextClient(server.target) as client,
+            ):
+                assert client.get_server_info().isolation.tier == name
+        else:
+            said = refusal(open_folder, "--isolation", name)
+            assert tiers[name]["obstacles"]
+            assert all(obstacle in said for obstacle in tiers[name]["obstacles"])
 
 
 def test_nothing_starts_uncontained_unasked(tmp_path: Path) -> None:

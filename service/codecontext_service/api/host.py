@@ -59,7 +59,7 @@ class HostInfo:
                 aliases=ALIASES.get(runtime.config.language, ()),
                 is_default=runtimes.default_of(runtime.config.language) is runtime,
                 preload=runtime.config.preload,
-                pool_size=runtime.config.pool_size,
+                pool_size=runtime.pool_size,
                 pool_ready=runtime.ready_count,
                 capabilities=runtime.capabilities,
                 failure=runtime.failure,

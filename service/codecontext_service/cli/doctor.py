@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,9 @@ class Report:
     strict_obstacles: tuple[str, ...]
     """Why `isolation = strict` would not start; empty if it would."""
     tiers: tuple[dict[str, Any], ...]
-    """Each tier, the strongest first: whether it can be had, and what stands in the way or is missing in it."""
+    """Each tier, the strongest first: whether it can be had, and what stands in the way or is missing in it.
+
+    One that does not hold what it says, as a contained process has tried, can't be had."""
     layers: tuple[dict[str, Any], ...]
     """What was tried."""
 
@@ -58,16 +61,19 @@ def doctor(
 ) -> int:
     """Try what this machine allows, and say how contexts would be contained.
 
+    Each tier that can be had is started, and a process that is contained in it tries what must not work.
+
     The exit status is 0 if every guarantee would hold, and 1 if any is missing.
 
     Args:
         json: Print one JSON object.
     """
     from codecontext_service.config import Config, ConfigError
+    from codecontext_service.processes.launcher import LauncherLost
 
     try:
         report = asyncio.run(_examine(Config(accept_no_isolation=True)))
-    except ConfigError as error:
+    except (ConfigError, LauncherLost, OSError) as error:
         say(str(error))
         return exits.USAGE
     if json:
@@ -78,20 +84,29 @@ def doctor(
 
 
 async def _examine(config: Config) -> Report:
+    from codecontext_service.server.containing import attempt
     from codecontext_service.server.isolation import (
         assess,
         choose,
         open_control_groups,
         strict_obstacles,
     )
+    from codecontext_service.server.state_dir import StateDirectory
 
+    state = StateDirectory(config.state_dir)
     groups = await asyncio.to_thread(open_control_groups, config)
     controllers = frozenset[str]() if groups is None else groups.controllers
     try:
-        chosen = (await choose(config, controllers))[0]
+        broken: dict[str, list[str]] = {}
+        ways = await choose(config, controllers)
+        for way in ways:
+            contained, broken[way.tier] = await attempt(config, state, groups, way)
+            await contained.end()
     finally:
         if groups is not None:
             await asyncio.to_thread(groups.close)
+        state.remove()
+    chosen = next(way for way in ways if not broken[way.tier])  # at least `none`
     found = await assess()
     how = _HOW if chosen.tier == "cell" else {}
     return Report(
@@ -99,17 +114,27 @@ async def _examine(config: Config) -> Report:
         chosen.guarantees,
         {name: how.get(name, _CELLS) for name in chosen.missing},
         tuple(strict_obstacles(found, controllers)),
-        tuple(
-            {name: each[name] for name in ("name", "available", "obstacles", "missing")}
-            for each in found["tiers"]
-        ),
+        tuple(_tier(each, broken.get(each["name"], ())) for each in found["tiers"]),
         tuple(found["layers"]),
     )
 
 
+def _tier(found: dict[str, Any], broken: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": found["name"],
+        "available": found["available"] and not broken,
+        "obstacles": [*found["obstacles"], *broken],
+        "missing": found["missing"],
+    }
+
+
 def _show(report: Report) -> None:
     write(f"A server would contain contexts in the tier `{report.tier}`.")
-    if report.tier == "none":
+    if report.tier != "none":
+        write(
+            "A process that was contained in it has tried what must not work, and could not do it."
+        )
+    else:
         write("It would start only with --accept-no-isolation, or --isolation none.")
     write("")
     write_table(

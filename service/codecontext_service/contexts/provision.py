@@ -6,6 +6,7 @@ import asyncio
 
 from codecontext_service.domain.errors import FieldViolation, InvalidArgument, RuntimeUnavailable
 from codecontext_service.domain.limits import Limits
+from codecontext_service.domain.network import Network
 from codecontext_service.processes.bootstrap import clean_environment
 from codecontext_service.runtimes.base import (
     Interpreter,
@@ -60,18 +61,19 @@ def usual_setup(runtime: Runtime, workspace: str, limits: Limits) -> Setup:
         workspace: Its sandbox's workspace.
         limits: The server's defaults.
     """
-    return Setup(workspace, _environment(runtime, workspace), limits)
+    return Setup(workspace, _environment(runtime, workspace, Network.NONE), limits)
 
 
 def _setup(context: Context) -> Setup:
     options = context.options
-    environment = _environment(options.runtime, context.sandbox.workspace)
+    network = context.sandbox.options.network
+    environment = _environment(options.runtime, context.sandbox.workspace, network)
     if context.sandbox.temporary is not None:
         environment["TMPDIR"] = context.sandbox.temporary
     return Setup(options.cwd, environment | dict(options.env), options.limits)
 
 
-def _environment(runtime: Runtime, workspace: str) -> dict[str, str]:
+def _environment(runtime: Runtime, workspace: str, network: Network) -> dict[str, str]:
     base = clean_environment(runtime.config.interpreter)
     extra = {
         "HOME": workspace,
@@ -82,7 +84,13 @@ def _environment(runtime: Runtime, workspace: str) -> dict[str, str]:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         # By default each context's first figure would bring 5 MB of JavaScript.
         "PLOTLY_RENDERER": "plotly_mimetype",
+        # What pip installs goes to the sandbox, and not to the environment of the runtime.
+        "PIP_PREFIX": f"{workspace}/.local",
+        "PIP_NO_CACHE_DIR": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
+    if network is Network.NONE:
+        extra["PIP_NO_INDEX"] = "1"  # it would look for one for long
     return base | extra
 
 

@@ -206,6 +206,10 @@ class Runtime(Protocol):
     """What the interpreters of its pool are configured with ahead, if that is known before they are used."""
 
     @property
+    def pool_size(self) -> int:
+        """How many interpreters its pool holds; 0 where none can start before its sandbox is known."""
+
+    @property
     def ready_count(self) -> int:
         """How many interpreters are ready in the pool."""
 

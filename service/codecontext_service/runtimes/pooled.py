@@ -70,13 +70,18 @@ class PooledRuntime(ABC):
         """
 
     @property
+    def pool_size(self) -> int:
+        """How many interpreters its pool holds; 0 where none can start before its sandbox is known."""
+        return 0 if self._cells.by_folder else self.config.pool_size
+
+    @property
     def ready_count(self) -> int:
         """How many interpreters are ready in the pool."""
         return len(self._pool)
 
     def begin_filling(self) -> None:
-        """Begins to keep the pool full, if interpreters can be started before their sandbox is known."""
-        if not self._cells.by_folder:
+        """Begins to keep the pool full."""
+        if self.pool_size:
             self._tasks.append(asyncio.create_task(self._fill()))
 
     def want(self) -> None:
@@ -164,7 +169,7 @@ class PooledRuntime(ABC):
         """Keeps the pool full, one interpreter at a time, so that a create waits for one at most."""
         while True:
             self._wanted.clear()
-            while len(self._pool) < self.config.pool_size:
+            while len(self._pool) < self.pool_size:
                 try:
                     async with asyncio.timeout(_START_S):
                         self._pool.append(await self._start_ahead())

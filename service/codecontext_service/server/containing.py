@@ -60,12 +60,7 @@ async def contain(config: Config, state: StateDirectory, groups: ControlGroups |
         check_required(config, way)
         if config.cpus and not way.cpu_group:
             raise ConfigError("cpus: no control group of this machine can limit processors")
-        contained = await _start(config, state, groups, way)
-        try:
-            broken = await find_broken_guarantees(contained.launcher, contained.cells, state)
-        except BaseException:
-            await contained.end()
-            raise
+        contained, broken = await attempt(config, state, groups, way)
         if not broken:
             return contained
         await contained.end()
@@ -75,6 +70,32 @@ async def contain(config: Config, state: StateDirectory, groups: ControlGroups |
             extra={"tier": way.tier, "broken": "; ".join(broken)},
         )
     raise ConfigError(refusal(config, failures))
+
+
+async def attempt(
+    config: Config, state: StateDirectory, groups: ControlGroups | None, way: Containment
+) -> tuple[Contained, list[str]]:
+    """Starts what contains contexts in one way, and has its guarantees tried.
+
+    Args:
+        config: The options.
+        state: Where files go.
+        groups: The server's control groups.
+        way: How.
+
+    Returns:
+        It, which the caller must end; and what a contained process could do though it must not, in words.
+
+    Raises:
+        ConfigError: There are not enough users left.
+        LauncherLost: The launcher could not start.
+    """
+    contained = await _start(config, state, groups, way)
+    try:
+        return contained, await find_broken_guarantees(contained.launcher, contained.cells, state)
+    except BaseException:
+        await contained.end()
+        raise
 
 
 async def _start(

@@ -28,6 +28,7 @@ _ETC = tuple(
     f"/etc/{name}"
     for name in (
         "alternatives",
+        "debian_version",  # as pip reads it
         "fonts",
         "group",
         "hosts",
@@ -38,6 +39,7 @@ _ETC = tuple(
         "matplotlibrc",
         "mime.types",
         "nsswitch.conf",
+        "os-release",
         "passwd",
         "resolv.conf",
         "ssl/certs",

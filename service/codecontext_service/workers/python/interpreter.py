@@ -46,7 +46,7 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
-from . import charts, forking, introspection, publishing
+from . import charts, forking, introspection, packages, publishing
 from .bundles import encode_bundle
 from .printing import print_line
 from .shell import Shell
@@ -256,6 +256,7 @@ class Interpreter:
         self._shell.shown_error = None
         self._shell.compile.cell_name = ""
         error: BaseException | None = None
+        packages.notice()
         with _environment(message["env"]):
             try:
                 error = self._run_cell(message["code"])

@@ -30,7 +30,7 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
-from . import charts
+from . import charts, packages
 from .bundles import encode_bundle
 from .formatting import Formatter
 from .interrupts import Interrupts
@@ -122,6 +122,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self._db: dict[str, Any] = {}
         self.past_runs = PastRuns(self)
         self._plain_code = PlainCode(self)
+        packages.provide(self, _run_shell)
         self.loop_runner = self._run_coroutine
         # IPython's own remarks, for a person at a terminal.
         for remark in ("To exit: use", "Output cache limit"):
@@ -225,6 +226,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def system(self, cmd: str) -> None:  # noqa: D102
         # With pipes of its own, so that its output comes in order with what Python writes.
         self.user_ns["_exit_code"] = _run_shell(self.var_expand(cmd, depth=1))
+        packages.notice()  # it may have been a pip
 
 
 def _has_group(error: BaseException | None) -> bool:
