@@ -435,20 +435,26 @@ def test_copy_that_fails(cli: Cli, tmp_path: Path) -> None:
     cli("rm", context)
 
 
-def test_doctor_says_what_a_server_then_reports(cli: Cli) -> None:
+@pytest.fixture(scope="module")
+def doctor(server) -> subprocess.CompletedProcess[str]:
+    """What the doctor says as JSON."""
+    return Cli(server.target)("doctor", "--json")
+
+
+def test_doctor_says_what_a_server_then_reports(cli: Cli, doctor) -> None:
     """The tier and guarantees are those of a server here; what is missing comes with how to get it."""
-    found = json.loads((done := cli("doctor", "--json")).stdout)
+    found = json.loads(doctor.stdout)
     isolation = json.loads(cli("info", "--json").stdout)["isolation"]
     assert (found["tier"], found["guarantees"]) == (isolation["tier"], isolation["guarantees"])
-    assert done.returncode == (1 if found["missing"] else 0)
+    assert doctor.returncode == (1 if found["missing"] else 0)
     assert all(found["missing"].values())
     shown = cli("doctor").stdout
     assert all(name in shown for name in (*found["guarantees"], *found["missing"]))
 
 
-def test_strict_starts_where_the_doctor_says_so(serving, cli: Cli) -> None:
+def test_strict_starts_where_the_doctor_says_so(serving, cli: Cli, doctor) -> None:
     """`isolation = strict` starts with all that it stands for, or names what stands in the way."""
-    obstacles = json.loads(cli("doctor", "--json").stdout)["strict_obstacles"]
+    obstacles = json.loads(doctor.stdout)["strict_obstacles"]
     if obstacles:
         done = cli("serve", "--isolation", "strict", "--listen", "127.0.0.1:0")
         assert done.returncode == 2

@@ -98,7 +98,8 @@ async def _examine(config: Config) -> Report:
     controllers = frozenset[str]() if groups is None else groups.controllers
     try:
         broken: dict[str, list[str]] = {}
-        ways = await choose(config, controllers)
+        found = await assess()
+        ways = await choose(config, found, controllers)
         for way in ways:
             contained, broken[way.tier] = await attempt(config, state, groups, way)
             await contained.end()
@@ -107,7 +108,6 @@ async def _examine(config: Config) -> Report:
             await asyncio.to_thread(groups.close)
         state.remove()
     chosen = next(way for way in ways if not broken[way.tier])  # at least `none`
-    found = await assess()
     how = _HOW if chosen.tier == "cell" else {}
     return Report(
         chosen.tier,

@@ -14,7 +14,7 @@ from codecontext_service.processes.launcher import Launcher
 from codecontext_service.processes.users import NoUserError, Users
 from codecontext_service.workers.cells import CellSpec
 
-from .isolation import check_required, choose, refusal
+from .isolation import assess, check_required, choose, refusal
 from .selftest import find_broken_guarantees
 from .state_dir import StateDirectory
 
@@ -56,7 +56,8 @@ async def contain(config: Config, state: StateDirectory, groups: ControlGroups |
         LauncherLost: The launcher could not start.
     """
     failures: list[tuple[str, Sequence[str]]] = []
-    for way in await choose(config, groups.controllers if groups else frozenset()):
+    found = await assess() if config.isolation != "none" else {}
+    for way in await choose(config, found, groups.controllers if groups else frozenset()):
         check_required(config, way)
         if config.cpus and not way.cpu_group:
             raise ConfigError("cpus: no control group of this machine can limit processors")

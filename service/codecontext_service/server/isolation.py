@@ -51,11 +51,14 @@ def open_control_groups(config: Config) -> ControlGroups | None:
         return None
 
 
-async def choose(config: Config, controllers: frozenset[str]) -> tuple[Containment, ...]:
+async def choose(
+    config: Config, found: dict[str, Any], controllers: frozenset[str]
+) -> tuple[Containment, ...]:
     """Returns how contexts may be contained, the best way first; there is at least one.
 
     Args:
         config: The options.
+        found: What `assess` has found; empty if the isolation is `none`.
         controllers: What the server has control groups for.
 
     Raises:
@@ -63,7 +66,6 @@ async def choose(config: Config, controllers: frozenset[str]) -> tuple[Containme
     """
     if config.isolation == "none":
         return (uncontained(pid_namespaces=config.pid_namespaces),)
-    found = await assess()
     if config.isolation == "strict" and (obstacles := strict_obstacles(found, controllers)):
         raise ConfigError(f"isolation: this machine is not strict: {'; '.join(obstacles)}")
     wanted = {"auto": _BEST_FIRST, "strict": ("cell",)}.get(config.isolation, (config.isolation,))
