@@ -26,7 +26,7 @@ from .chores import CHORES
 from .modes import Mode, mode_named
 from .stage import SCRATCH, Stage
 
-RUN_S = 30.0
+RUN_S = 60.0
 """After this long a run is ended: an attempt or a chore that hangs is a fault of its own."""
 
 _PIDS = 400

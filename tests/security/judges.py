@@ -24,6 +24,9 @@ _END_S = 10.0
 """How long processes may take to end after their server was killed."""
 
 
+_USUAL_PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
+"""That of all processes in the arena, before anyone has changed it."""
+
 _MOMENT_S = 1.5
 """How long something is looked for that may show itself only now and then."""
 
@@ -63,13 +66,12 @@ def neighbour_has_ended(stage: Stage, report: Report) -> Report:
 
 
 def neighbour_is_nicer(stage: Stage, report: Report) -> Report:
-    """The neighbour has a lower priority than all have; it gets that back, and so do others."""
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    """The neighbour has a lower priority than at first; all get the usual one back."""
     priority = os.getpriority(os.PRIO_PROCESS, stage.neighbour.process.pid)
     for process in psutil.process_iter():
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, usual)
-    return Report(priority > usual, f"its priority is {priority}; {report.detail}")
+            os.setpriority(os.PRIO_PROCESS, process.pid, _USUAL_PRIORITY)
+    return Report(priority > _USUAL_PRIORITY, f"its priority is {priority}; {report.detail}")
 
 
 def neighbour_has_other_memory(stage: Stage, report: Report) -> Report:
