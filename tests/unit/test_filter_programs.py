@@ -72,7 +72,7 @@ CASES: list[tuple[str, str, tuple[int, ...], str]] = [
     ("cell", "socket", (socket.AF_UNIX,), "allow"),
     ("cell", "socket", (socket.AF_INET,), "allow"),
     ("cell", "socket", (socket.AF_INET6,), "allow"),
-    ("cell", "socket", (socket.AF_NETLINK,), "EAFNOSUPPORT"),
+    ("cell", "socket", (socket.AF_NETLINK,), "ENOTSUP"),
     ("cell", "socket", (socket.AF_PACKET,), "EAFNOSUPPORT"),
     ("cell", "socket", (socket.AF_VSOCK,), "EAFNOSUPPORT"),
     ("cell", "socket", (socket.AF_VSOCK | 1 << 32,), "EAFNOSUPPORT"),

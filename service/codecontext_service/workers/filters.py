@@ -10,7 +10,7 @@ import ctypes
 import functools
 from dataclasses import dataclass
 from enum import Enum
-from errno import EACCES, EAFNOSUPPORT, EINVAL, ENOSYS, EPERM
+from errno import EACCES, EAFNOSUPPORT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM
 
 from .architecture import Architecture, this_machine
 from .bpf import Rule, assemble, has_any_bit, has_exactly, is_none_of, is_one_of
@@ -29,7 +29,7 @@ from .syscalls import (
 RLIMIT_LOCKS = 10
 """A limit without effect, which tells members of a keeper apart: see `marks`."""
 
-_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
 _FIOSETOWN, _SIOCSPGRP, _F_SETOWN, _F_SETOWN_EX = 0x8901, 0x8902, 8, 15
 _PRIO_USER, _IOPRIO_WHO_USER = 2, 3
@@ -168,7 +168,11 @@ _ALWAYS = (
 )
 
 _SOCKETS = {
-    Sockets.INTERNET: (Rule("socket", EAFNOSUPPORT, is_none_of(0, _AF_UNIX, _AF_INET, _AF_INET6)),),
+    Sockets.INTERNET: (
+        # What lists the interfaces does without them at this error, ZeroMQ too; at others that aborts.
+        Rule("socket", EOPNOTSUPP, is_one_of(0, _AF_NETLINK)),
+        Rule("socket", EAFNOSUPPORT, is_none_of(0, _AF_UNIX, _AF_INET, _AF_INET6)),
+    ),
     Sockets.HOST: (Rule("socket", EACCES, is_none_of(0, _AF_INET, _AF_INET6)),),
     Sockets.PAIRS: _deny(EACCES, "socket"),
 }
