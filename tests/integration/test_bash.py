@@ -259,7 +259,7 @@ def test_programs_have_the_usual_signals(run) -> None:
 def test_what_bash_can_not_do(client: CodeContextClient, context: CodeContext) -> None:
     """Completions, inspections and forks are refused with a reason, and GetServerInfo lists none of them."""
     (info,) = (each for each in client.get_server_info().runtimes if each.language == "bash")
-    assert set(info.capabilities) == {"interrupt", "input"}
+    assert set(info.capabilities) == {"interrupt", "input", "environment"}
     assert info.version
     for ask in (client.complete_code, client.inspect_code):
         with pytest.raises(CodeContextError, match="bash contexts can't") as caught:

@@ -396,7 +396,9 @@ class RunCodeRequest(_message.Message):
     """Whether the run goes on when its callers go away."""
     @_builtins.property
     def env_vars(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Environment variables for this run alone: set before it, restored after it."""
+        """Environment variables for this run alone: set before it, restored after it. UNIMPLEMENTED where
+        the runtime's capabilities have no `environment`: give them to the context at its create.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -512,7 +514,9 @@ class RunCodeStreamRequest(_message.Message):
     """
     @_builtins.property
     def env_vars(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Environment variables for this run alone: set before it, restored after it."""
+        """Environment variables for this run alone: set before it, restored after it. UNIMPLEMENTED where
+        the runtime's capabilities have no `environment`: give them to the context at its create.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -1235,7 +1239,9 @@ class RuntimeInfo(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What its contexts can do beyond running code: `fork`, `complete`, `inspect`, `input`, `interrupt`."""
+        """What its contexts can do beyond running code: `fork`, `complete`, `inspect`, `input`, `interrupt`,
+        and `environment`, variables for one run.
+        """
 
     def __init__(
         self,

@@ -206,7 +206,8 @@ class CodeContextServiceServicer(object):
         INVALID_ARGUMENT: empty or oversized code, a bad name of an environment variable, a negative time;
         mend the field that `BadRequest` names. INVALID_ARGUMENT (REQUEST_ID_REUSED): use a new id.
         FAILED_PRECONDITION (CONTEXT_FAILED): restart the context first. RESOURCE_EXHAUSTED
-        (QUOTA_EXCEEDED): too many runs are queued; wait for one. For each of these nothing was run.
+        (QUOTA_EXCEEDED): too many runs are queued; wait for one. UNIMPLEMENTED (NOT_IMPLEMENTED): the
+        runtime can't give a run `env_vars`. For each of these nothing was run.
         NOT_FOUND (EXECUTION_NOT_FOUND): the run with this `request_id` ended so long ago that its journal
         was dropped; it is not run again.
         DEADLINE_EXCEEDED and CANCELLED are the caller's own; a `timeout` is the outcome TIMED_OUT.

@@ -183,9 +183,12 @@ class Context:
         Raises:
             NotFound: The context is being deleted.
             ContextFailed: It has no interpreter.
+            NotImplementedHere: Its runs can't have variables of their own.
             QuotaExceeded: Too many runs wait.
         """
         self.check_usable()
+        if execution.request.env:
+            self._check_able("environment", "have env_vars for one run; give them at create")
         if self.busy is not None and len(self.queue) >= self._limits.max_queued:
             raise QuotaExceeded(
                 f"{len(self.queue)} runs wait in context {self.id}; wait for one of them",
@@ -196,6 +199,14 @@ class Context:
         self.queue.append(execution)
         self.touch()
         self._start_next()
+
+    def _check_able(self, capability: str, what: str) -> None:
+        runtime = self.options.runtime
+        if capability not in runtime.capabilities:
+            raise NotImplementedHere(
+                f"{runtime.config.name} contexts can't {what}; GetServerInfo lists what each can do",
+                language=runtime.config.language,
+            )
 
     def check_usable(self) -> None:
         """Checks that code can run here.
@@ -249,12 +260,7 @@ class Context:
             Unanswered: There is no answer.
             ContextUnreachable: The interpreter does not answer.
         """
-        if question.capability not in self.options.runtime.capabilities:
-            language = self.options.runtime.config.language
-            raise NotImplementedHere(
-                f"{language} contexts can't {question.capability}; GetServerInfo lists what each can do",
-                language=language,
-            )
+        self._check_able(question.capability, question.capability)
         interpreter = await self._idle_interpreter("ask")
         try:
             return await self._asking.ask(interpreter, question, timeout_s)

@@ -25,7 +25,7 @@ _FLAGS = (
 class Node:
     """What is to be known of the languages that Node runs."""
 
-    capabilities: tuple[str, ...] = ("interrupt", "input")
+    capabilities: tuple[str, ...] = ("interrupt", "input", "environment")
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns what it reads beside the system's own: Node, and the worker's code."""

@@ -29,7 +29,14 @@ _RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 class PythonRuntime(PooledRuntime):
     """A Python interpreter with its environment, loaded once and forked for each context."""
 
-    capabilities: tuple[str, ...] = ("interrupt", "input", "complete", "inspect", "fork")
+    capabilities: tuple[str, ...] = (
+        "interrupt",
+        "input",
+        "environment",
+        "complete",
+        "inspect",
+        "fork",
+    )
 
     def __init__(
         self, config: RuntimeConfig, launcher: Launcher, cells: Cells, state_dir: Path
