@@ -71,6 +71,15 @@ class RuntimeConfig:
     """Of Bash: whether a run whose last command ends with another status than 0 ends as RAISED, with an
     error named `ExitStatus`. Without this it ends as SUCCEEDED, with the status as its result."""
 
+    kernelspec: str = ""
+    """With it the runtime is a Jupyter kernel: the name of its kernelspec, or the path of the folder
+    that has its `kernel.json`, which names the language too. `interpreter` is then what drives it, and
+    needs jupyter_client (`pip install 'codecontext[jupyter]'`)."""
+
+    kernel_transport: str = "auto"
+    """How a kernel is spoken to: `ipc` by sockets that nobody else can reach once it is ready, `tcp` by
+    ports of the sandbox's loopback, `auto` by the first where the kernel can."""
+
     def check(self) -> None:
         """Checks the values.
 
@@ -82,7 +91,9 @@ class RuntimeConfig:
                 f"runtimes: {self.name!r} is no name: "
                 "take lower-case letters, digits, '.', '_', '-'"
             )
-        if self.language not in LANGUAGES:
+        if self.kernel_transport not in ("auto", "ipc", "tcp"):
+            raise ConfigError(f"runtimes.{self.name}.kernel_transport: take one of: auto, ipc, tcp")
+        if self.language not in LANGUAGES and not self.kernelspec:
             known = ", ".join(LANGUAGES)
             raise ConfigError(
                 f"runtimes.{self.name}.language: {self.language!r} is unknown; take one of: {known}"
@@ -293,6 +304,14 @@ class Config:
 
     log_format: str = "text"
     """How a log line looks: `text` (key=value) or `json`."""
+
+    jupyter_kernels: bool = True
+    """Make a runtime `jupyter-NAME` of every kernelspec that is found, where the extra `[jupyter]` is
+    installed. Without this only runtimes that name a kernelspec are kernels."""
+
+    jupyter_paths: tuple[str, ...] = ()
+    """Directories in whose `kernels` folder kernelspecs are looked for, before those where Jupyter looks:
+    `JUPYTER_PATH`, the user's, the environment's and the machine's."""
 
     runtimes: tuple[RuntimeConfig, ...] = field(default_factory=built_in_runtimes)
     """What contexts can be made from."""

@@ -278,6 +278,8 @@ def _runtimes(
 
 def _defaults_for(table: dict[str, object]) -> RuntimeConfig:
     """Returns the built-in runtime of the same language, if there is one."""
+    if "kernelspec" in table:
+        return RuntimeConfig(preload=(), pool_size=0)
     language = table.get("language", RuntimeConfig().language)
     for runtime in built_in_runtimes():
         if runtime.language == language:

@@ -154,7 +154,7 @@ class ChannelInterpreter:
 
         Raises:
             WorkingDirectoryError: It can't work there.
-            InterpreterError: It has ended.
+            InterpreterError: It has ended, or can't start what it is for.
         """
         if self._ended:
             raise InterpreterError("the interpreter has ended")
@@ -179,6 +179,8 @@ class ChannelInterpreter:
         answer = await self._configured
         if "cwd_error" in answer:
             raise WorkingDirectoryError(answer["cwd_error"])
+        if "failure" in answer:
+            raise InterpreterError(answer["failure"])
         self._setup = setup
 
     def execute(

@@ -10,12 +10,20 @@ from codecontext_service.processes.launcher import Launcher
 
 from .base import Runtime
 from .bash import Bash
+from .jupyter import Jupyter
 from .node import Node
 from .programs import Language, ProgramRuntime
 from .python import PythonRuntime
 
 PROGRAMS: dict[str, Language] = {"javascript": Node(), "typescript": Node(), "bash": Bash()}
 """Those whose interpreters are programs. Python's are forked from a zygote."""
+
+_JUPYTER = Jupyter()
+
+
+def program_of(config: RuntimeConfig) -> Language | None:
+    """Returns what is to be known of a runtime whose interpreters are programs; None for Python."""
+    return _JUPYTER if config.kernelspec else PROGRAMS.get(config.language)
 
 
 def make_runtime(
@@ -29,6 +37,6 @@ def make_runtime(
         cells: Where its interpreters live, if the machine allows cells.
         state_dir: A directory of its own.
     """
-    if config.language in PROGRAMS:
-        return ProgramRuntime(config, PROGRAMS[config.language], launcher, cells)
+    if (language := program_of(config)) is not None:
+        return ProgramRuntime(config, language, launcher, cells)
     return PythonRuntime(config, launcher, cells, state_dir)

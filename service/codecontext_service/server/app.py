@@ -32,6 +32,7 @@ from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.ids import IdMaker
 from codecontext_service.processes.launcher import LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
+from codecontext_service.runtimes.kernelspecs import with_kernels
 from codecontext_service.runtimes.languages import make_runtime
 from codecontext_service.runtimes.registry import Runtimes
 from codecontext_service.sandboxes.sandbox import Sandboxes
@@ -84,8 +85,8 @@ class Server:
             ConfigError: An option can't be used.
             InterpreterError: A runtime can't be started that must be; see `Runtimes.start`.
         """
-        config = self.config
-        config.check()
+        self.config.check()
+        config = self.config = with_kernels(self.config)
         check_listeners(config)
         try:
             self._state = StateDirectory(config.state_dir)

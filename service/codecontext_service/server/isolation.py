@@ -15,7 +15,7 @@ from codecontext_service.processes.bootstrap import ROOT, clean_environment, com
 from codecontext_service.processes.containment import Containment
 from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.control_trees import CPU, MEMORY
-from codecontext_service.runtimes.languages import PROGRAMS
+from codecontext_service.runtimes.languages import program_of
 from codecontext_service.workers.tiers import (
     DESCENDANTS_DIE,
     DIES_WITH_SERVER,
@@ -192,8 +192,8 @@ async def _shown(config: Config) -> tuple[str, ...]:
     if config.allow_host_network:
         shown.add("/etc/resolv.conf")  # often a link to what the jail does not show
     for runtime in config.runtimes:
-        if runtime.language in PROGRAMS:
-            shown |= set(PROGRAMS[runtime.language].shown(runtime))
+        if (language := program_of(runtime)) is not None:
+            shown |= set(language.shown(runtime))
             continue
         said = await _run([runtime.interpreter, "-I", "-c", _ENVIRONMENT_PATHS])
         shown |= {str(Path(runtime.interpreter).parent.parent), *json.loads(said)}

@@ -29,7 +29,7 @@ From the interpreter, JSON but where another content is named:
 - `READY`, first and once: `pid`, of the process group that an interrupt sends SIGINT to, as the
   interpreter sees it; `told`, whether an interrupt comes as a message too; `signalled`, which is false if it
   comes as that alone; `lowers`, which is false if it can't set `rlimits` itself.
-- `CONFIGURED`: nothing, or `cwd_error`, why it can't work there.
+- `CONFIGURED`: nothing, or `cwd_error`, why it can't work there, or `failure`, why there is no interpreter.
 - `BEGUN`, empty: from here on an interrupt finds the run.
 - `STDOUT`, `STDERR`, raw bytes. What is written to descriptors 1 and 2 comes by pipes of their own, which the
   server reads to the end before the run does.

@@ -1,0 +1,1 @@
+"""The bridge to a Jupyter kernel: a process in its cell, with jupyter_client and the standard library alone."""
