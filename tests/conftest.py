@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.kernels import write_kernelspecs
 from support.servers import ServerProcess
 from support.stubs import connected
 from support.users import home_of_nobody
@@ -17,7 +18,9 @@ from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that the tests of one process share; at the end it drains, and nothing may be left."""
-    with ServerProcess(tmp_path_factory.mktemp("state")) as process:
+    kernels = write_kernelspecs(tmp_path_factory.mktemp("jupyter"))
+    flags = ("--jupyter-paths", str(kernels))
+    with ServerProcess(tmp_path_factory.mktemp("state"), *flags) as process:
         yield process
         descendants = process.descendants()
         assert process.stop() == 0

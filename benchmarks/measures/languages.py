@@ -85,7 +85,7 @@ def _past_the_pool(into: Figures, stub: CodeContextServiceStub, language: str) -
 def _empty_pool(stub: CodeContextServiceStub, language: str) -> Iterator[list[str]]:
     """Takes all that is ready; what is put into the list is deleted with it."""
     info = stub.GetServerInfo(pb.GetServerInfoRequest())
-    (runtime,) = (each for each in info.runtimes if each.language == language)
+    runtime = next(each for each in info.runtimes if each.language == language)
     contexts = [create(stub, language) for _ in range(runtime.pool_size)]
     yield contexts
     for context_id in contexts:

@@ -783,7 +783,8 @@ def test_the_command_line_forks(
 
 def test_other_languages_are_not_forked(own: CodeContextClient) -> None:
     """A context of a language that can't be forked says so, and the server tells before."""
-    languages = {each.language: each for each in own.get_server_info().runtimes}
+    runtimes = own.get_server_info().runtimes
+    languages = {each.language: each for each in runtimes if each.is_default}
     for language in languages.keys() - {"python"}:
         assert "fork" not in languages[language].capabilities
         if languages[language].failure:

@@ -6,10 +6,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from support.languages import DIALECTS, Dialect
+from support.languages import DIALECTS, NATIVE, Dialect
 from support.runs import LiveRun
 from support.servers import residence_of
 
@@ -28,20 +29,31 @@ from codecontext import (
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(params=DIALECTS, ids=lambda dialect: dialect.language)
+@pytest.fixture(params=DIALECTS, ids=lambda dialect: dialect.name)
 def dialect(request: pytest.FixtureRequest) -> Dialect:
     """A language."""
     found: Dialect = request.param
     return found
 
 
+def create(client: CodeContextClient, dialect: Dialect, **options: Any) -> CodeContext:
+    """Creates a context of the language."""
+    return client.create_code_context(dialect.language, runtime=dialect.runtime, **options)
+
+
 @pytest.fixture
 def context(client: CodeContextClient, dialect: Dialect) -> Iterator[CodeContext]:
     """A fresh context of the language."""
-    each = client.create_code_context(dialect.language)
+    each = create(client, dialect)
     yield each
     if any(left.id == each.id for left in client.list_code_contexts()):
         client.delete_code_context(each, force=True)
+
+
+def need(dialect: Dialect, ability: str) -> None:
+    """Skips a test for a language that can't do what it is about."""
+    if ability in dialect.cannot:
+        pytest.skip(f"{dialect.name} can't: {ability}")
 
 
 class Started:
@@ -79,7 +91,7 @@ def test_contexts_are_apart(
 ) -> None:
     """A variable of one context is not there in another."""
     client.run_code(dialect.keep("PATHLESS", "secret"), context=context)
-    other = client.create_code_context(dialect.language)
+    other = create(client, dialect)
     execution = client.run_code(dialect.tell("PATHLESS"), context=other)
     client.delete_code_context(other)
     assert "secret" not in execution.stdout
@@ -130,7 +142,7 @@ def test_a_syntax_error_is_raised(
     execution = client.run_code(dialect.broken, context=context)
     assert execution.outcome == "RAISED"
     assert execution.error is not None
-    assert execution.error.name == "SyntaxError"
+    assert execution.error.name == dialect.syntax_error
     assert execution.error.line_number == dialect.broken_line
     assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
 
@@ -140,6 +152,7 @@ def test_an_interrupt_keeps_the_state(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
     """Code that computes or waits, for a child too, is interrupted, and the context lives on with its state."""
+    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     code = f"{dialect.say('begun')}\n{getattr(dialect, how)}"
     started = Started(client, context, code)
@@ -154,6 +167,7 @@ def test_interrupts_hit_one_run_alone(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """Each interrupt ends the run that it is meant for, and never the next one."""
+    need(dialect, "be interrupted")
     for number in range(5):
         started = Started(client, context, f"{dialect.say('begun')}\n{dialect.endless}")
         client.interrupt_code_context(context)
@@ -167,6 +181,7 @@ def test_a_timeout_keeps_the_state(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
     """A run whose timeout passes ends as TIMED_OUT, and the context lives on with its state."""
+    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     execution = client.run_code(getattr(dialect, how), context=context, timeout=0.2)
     assert execution.outcome == "TIMED_OUT"
@@ -179,6 +194,7 @@ def test_a_question_can_be_stopped(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
     """Code that waits for an answer is stopped, keeps its state, and the next question gets its own answer."""
+    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     options = {"timeout": 0.2} if how == "timeout" else {}
     with LiveRun(client, context, dialect.ask, allow_input=True, **options) as run:
@@ -198,6 +214,7 @@ def test_a_run_that_waits_for_its_reader_can_be_stopped(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """A run that waits for its reader is interrupted, and its reader gets the end of it."""
+    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     stream = client.run_code_stream(dialect.torrent, context=context)
     next(stream)
@@ -225,14 +242,15 @@ NASTY = 'it\'s "$HOME" `id` \\n %s {} é\n$(exit 3) #'
 
 def test_environment(client: CodeContextClient, dialect: Dialect) -> None:
     """Environment variables are data: whatever they hold, the code finds it, and nothing runs."""
-    context = client.create_code_context(dialect.language, env_vars={"NASTY": NASTY, "EMPTY": ""})
+    context = create(client, dialect, env_vars={"NASTY": NASTY, "EMPTY": ""})
     try:
         read = client.run_code(dialect.variable("NASTY"), context=context)
         assert read.stdout == NASTY + "\n"
-        run = client.run_code(
-            dialect.variable("NASTY"), context=context, env_vars={"NASTY": f"x{NASTY}"}
-        )
-        assert run.stdout == f"x{NASTY}\n"
+        if "environment" not in dialect.cannot:
+            run = client.run_code(
+                dialect.variable("NASTY"), context=context, env_vars={"NASTY": f"x{NASTY}"}
+            )
+            assert run.stdout == f"x{NASTY}\n"
         again = client.run_code(dialect.variable("NASTY"), context=context)
         assert again.stdout == NASTY + "\n"
     finally:
@@ -243,6 +261,7 @@ def test_variables_of_a_run_go_with_it(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """A variable that a run is given is gone after it, also after one that fails."""
+    need(dialect, "environment")
     failing = f"{dialect.variable('ONCE')}\n{dialect.fail}"
     execution = client.run_code(failing, context=context, env_vars={"ONCE": "here"})
     assert execution.outcome == "RAISED"
@@ -252,11 +271,11 @@ def test_variables_of_a_run_go_with_it(
 
 def test_working_directory(client: CodeContextClient, dialect: Dialect) -> None:
     """A context works in the directory that it is given; a missing one is refused."""
-    context = client.create_code_context(dialect.language, cwd="/usr")
+    context = create(client, dialect, cwd="/usr")
     assert client.run_code(dialect.where, context=context).stdout == "/usr\n"
     client.delete_code_context(context)
     with pytest.raises(InvalidArgumentError, match="cwd"):
-        client.create_code_context(dialect.language, cwd="/no such directory")
+        create(client, dialect, cwd="/no such directory")
 
 
 def test_input(client: CodeContextClient, context: CodeContext, dialect: Dialect) -> None:
@@ -276,9 +295,10 @@ def test_input_that_nobody_gives(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """Without allow_input code that asks fails at once."""
+    need(dialect, "refuse input")
     execution = client.run_code(dialect.ask, context=context)
     assert execution.outcome == "RAISED"
-    assert "allow_input" in f"{execution.stderr}{execution.error}"
+    assert dialect.refusal in f"{execution.stderr}{execution.error}"
 
 
 def test_an_exit_is_a_crash(
@@ -286,7 +306,8 @@ def test_an_exit_is_a_crash(
 ) -> None:
     """An interpreter that exits is a crash that names its status; the context is FAILED until a restart."""
     execution = client.run_code(f"{dialect.say('before')}\n{dialect.exit(3)}", context=context)
-    assert (execution.outcome, execution.stdout) == ("CRASHED", "before\n")
+    assert execution.outcome == "CRASHED"
+    assert "speak last" in dialect.cannot or execution.stdout == "before\n"
     assert not execution.state_kept
     assert "status 3" in execution.outcome_message
     with pytest.raises(ContextFailedError, match="status 3"):
@@ -329,9 +350,13 @@ def test_code_that_writes_to_every_descriptor(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """Code that breaks its own channel breaks its context at most, and nothing else."""
-    execution = client.run_code(dialect.breach, context=context, timeout=20)
-    assert execution.outcome in {"SUCCEEDED", "RAISED", "CRASHED"}
-    other = client.create_code_context(dialect.language)
+    execution = client.run_code(
+        dialect.breach, context=context, timeout=2 if dialect.runtime else 20
+    )
+    expected = {"SUCCEEDED", "RAISED", "CRASHED"}
+    # A kernel finds its own sockets among the descriptors, and may wait for ever then.
+    assert execution.outcome in (expected | {"TIMED_OUT"} if dialect.runtime else expected)
+    other = create(client, dialect)
     assert client.run_code(dialect.say("on"), context=other).stdout == "on\n"
     client.delete_code_context(other)
     client.restart_code_context(context)
@@ -381,10 +406,10 @@ def _in_namespace(namespace: str) -> list[int]:
 def test_files_are_shared_in_a_sandbox(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
-    """Files that are written in one language are read in each other one of the same sandbox."""
+    """Files that are written in one language are read in others of the same sandbox."""
     client.run_code(dialect.save("shared.txt", f"from {dialect.language}"), context=context)
-    for other in DIALECTS:
-        reader = client.create_code_context(other.language, sandbox_id=context.sandbox_id)
+    for other in NATIVE:
+        reader = create(client, other, sandbox_id=context.sandbox_id)
         read = client.run_code(other.load("shared.txt"), context=reader)
         client.delete_code_context(reader)
         assert read.stdout == f"from {dialect.language}"

@@ -12,6 +12,7 @@ class Dialect:
 
     language: str
     aliases: tuple[str, ...]
+    """Other names of the language; none where another runtime is its default one."""
     say: Callable[[str], str]
     """Writes a line to standard output."""
     complain: Callable[[str], str]
@@ -30,7 +31,7 @@ class Dialect:
     """The error's name."""
     broken: str
     """Can't be parsed, for what its second line has."""
-    broken_line: int
+    broken_line: int | None
     endless: str
     """Computes for ever."""
     sleep: str
@@ -63,6 +64,21 @@ class Dialect:
     """Writes the numbers 0 to 999, each on a line."""
     pid: str
     """Writes the interpreter's own pid as a line."""
+    runtime: str | None = None
+    """The runtime, where it is not the language's default one."""
+    syntax_error: str = "SyntaxError"
+    """The name of the error of code that can't be parsed."""
+    refusal: str = "allow_input"
+    """What the error says of code that asks where nobody can be asked."""
+    cannot: frozenset[str] = frozenset()
+    """What it can't do: have an `environment` for one run, `refuse input` (code that asks goes on where
+    nobody can be asked), `be interrupted` and keep its state, `speak last` (what it wrote just before its end
+    may be lost)."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return self.runtime or self.language
 
 
 PYTHON = Dialect(
@@ -178,4 +194,43 @@ JAVASCRIPT = Dialect(
 
 TYPESCRIPT = replace(JAVASCRIPT, language="typescript", aliases=("ts", "TS"))
 
-DIALECTS = (PYTHON, BASH, JAVASCRIPT, TYPESCRIPT)
+IPYKERNEL = replace(
+    PYTHON,
+    aliases=(),
+    runtime="jupyter-python3",
+    refusal="StdinNotImplementedError",
+    cannot=frozenset({"environment", "speak last"}),
+)
+
+DENO = replace(
+    TYPESCRIPT,
+    aliases=(),
+    runtime="jupyter-deno",
+    keep=lambda name, text: f"globalThis.{name} = '{text}'",
+    tell=lambda name: f"console.log(globalThis.{name})",
+    variable=lambda name: f"console.log(Deno.env.get('{name}') ?? '')",
+    where="console.log(Deno.cwd())",
+    exit=lambda status: f"Deno.exit({status})",
+    sleep="new Deno.Command('sleep', { args: ['60'] }).outputSync()",
+    strict=(
+        "if (!new Deno.Command('sleep', { args: ['60'] }).outputSync().success) "
+        "throw new Error('it failed')"
+    ),
+    daemon=(
+        "console.log(new Deno.Command('setsid', "
+        "{ args: ['sleep', '60'], stdin: 'null', stdout: 'null', stderr: 'null' }).spawn().pid)"
+    ),
+    save=lambda path, text: f"Deno.writeTextFileSync('{path}', '{text}')",
+    load=lambda path: f"console.log(Deno.readTextFileSync('{path}'))",
+    breach=(
+        "for (const fd of Deno.readDirSync('/proc/self/fd'))\n"
+        "  if (fd.name > 2) try { Deno.writeTextFileSync('/proc/self/fd/' + fd.name, 'garbage') } catch {}"
+    ),
+    pid="console.log(Deno.pid)",
+    syntax_error="Error",
+    broken_line=None,
+    cannot=frozenset({"environment", "refuse input", "be interrupted", "speak last"}),
+)
+
+NATIVE = (PYTHON, BASH, JAVASCRIPT, TYPESCRIPT)
+DIALECTS = (*NATIVE, IPYKERNEL, DENO)
