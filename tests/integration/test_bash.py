@@ -155,6 +155,7 @@ def test_what_the_code_puts_in_the_place_of_the_shells_own(run) -> None:
         "set -x; PROMPT_COMMAND='echo prompted'; while sleep 60; do :; done",
         "cat <(sleep 60)",
         "x=$(sleep 60)",
+        "set -m; while sleep 60 | cat; do :; done",
     ],
 )
 def test_what_never_ends_is_stopped_and_the_state_stays(run, code: str) -> None:
@@ -164,6 +165,15 @@ def test_what_never_ends_is_stopped_and_the_state_stays(run, code: str) -> None:
         stopped = run(code, timeout=timeout)
         assert (stopped.outcome, stopped.state_kept) == ("TIMED_OUT", True)
         assert [run("echo $kept").stdout for _ in range(3)] == ["7\n"] * 3
+
+
+def test_an_interrupt_leaves_background_jobs_alone(run) -> None:
+    """Where each job has a process group of its own, an interrupt is for the one in the foreground."""
+    run("set -m; sleep 60 & sleep 61 &")
+    assert run("sleep 62", timeout=0.2).outcome == "TIMED_OUT"
+    assert run("jobs -r | wc -l").stdout.strip() == "2"
+    assert run("wait", timeout=0.2).outcome == "TIMED_OUT"
+    assert run("jobs -r | wc -l; kill %1 %2").stdout.strip() == "2"
 
 
 def test_output_of_background_jobs_comes_late(

@@ -194,11 +194,26 @@ class Shell:
             + f"{variables}\\builtin source /dev/fd/{_CODE} <&{_NOTHING}; {_PROMPT_COMMAND}\n"
         )
 
-    def interrupt(self) -> None:
-        """Interrupts what it runs, with its children in the foreground."""
+    def interrupt(self, *, again: bool) -> None:
+        """Interrupts what it runs, with its children in the foreground.
+
+        Args:
+            again: Whether an interrupt has not stopped it. Then it may wait for a program in a process group of
+                its own, as all have under `set -m`; of several that is the one that it has started last.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGINT)
+            if again and (group := self._last_group()):
+                os.killpg(group, signal.SIGINT)
         self._send("=\n=\n")  # the interrupt may throw one away
+
+    def _last_group(self) -> int:
+        """Returns the process group of its youngest child, if that is in its session; else 0."""
+        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
+            for child in map(int, file.read().split()[-1:]):
+                if os.getsid(child) == self.pid:
+                    return os.getpgid(child)
+        return 0
 
     def ask_for_quiet(self) -> None:
         """Asks it to say `Q`, or `D` if an interrupt hits it before."""

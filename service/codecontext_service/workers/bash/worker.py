@@ -122,8 +122,8 @@ class Worker:
     def _interrupt(self) -> None:
         self._listen()
         if self._running and not self._ended:  # else it comes too late
+            self._shell.interrupt(again=self._interrupted)
             self._interrupted = True
-            self._shell.interrupt()
 
     def _execute(self, message: dict[str, Any]) -> None:
         self._run += 1

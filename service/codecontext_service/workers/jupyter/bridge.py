@@ -35,10 +35,13 @@ from .questions import Questions
 _BATCH = 64
 """How many messages of a socket are taken before others get their turn."""
 
+_BEHIND_TURNS = 16
+"""After how many turns that have not taken all that the kernel has published it is stopped until one has."""
+
 _CHUNK = 64 * 1024
 
 _IDLE_S = 10.0
-"""How long a run may go on after its reply, where the kernel does not say that it is idle again."""
+"""How long nothing may come of a run after its reply, where the kernel does not say that it is idle again."""
 
 _AGAIN_S = 2.0
 """How long a kernel may take to obey an interrupt until the next one is passed on, in seconds."""
@@ -82,8 +85,15 @@ class _Run:
     """When the kernel may be interrupted; 0 until it was for the first time."""
     unanswered: set[str] = field(default_factory=set)
     """Interrupts that the kernel has not answered yet."""
+    patience_s: float | None = None
+    """How long something is waited for that is still to come; None: as long as it takes."""
     deadline: float | None = None
-    """When something that is still to come is waited for no longer, and its run goes on without it."""
+    """When it is waited for no longer, and the run goes on without it."""
+
+    def wait(self, patience_s: float | None) -> None:
+        """Waits from now on; a kernel that can't go on, or does go on, is given the time anew."""
+        self.patience_s = patience_s
+        self.deadline = None if patience_s is None else time.monotonic() + patience_s
 
 
 class Bridge:
@@ -106,6 +116,7 @@ class Bridge:
         self._inputs = 0
         self._input: Message | None = None
         self._published = 0
+        self._turns_behind = 0
         self._idle_of = ""  # the id of the last request that the kernel has done with
 
     def run(self) -> NoReturn:
@@ -123,7 +134,7 @@ class Bridge:
 
     def _turn(self, ready: dict[Any, int]) -> None:
         """Takes what the kernel has said."""
-        behind = not self._take_iopub()
+        self._turns_behind = 0 if self._take_iopub() else self._turns_behind + 1
         while (message := self._kernel.receive(self._kernel.shell)) is not None:
             self._on_reply(message)
         while (message := self._kernel.receive(self._kernel.control)) is not None:
@@ -137,9 +148,9 @@ class Bridge:
         if self._kernel.pidfd in ready:
             self._end_as_kernel()
         self._watch_time()
-        if self._outbox.full or behind:
+        if self._outbox.full or self._turns_behind >= _BEHIND_TURNS:
             self._kernel.hold()
-        elif self._outbox.has_room:
+        elif self._outbox.has_room and not self._turns_behind:
             self._kernel.release()
 
     def _poll(self, timeout_s: float | None) -> dict[Any, int]:
@@ -267,6 +278,8 @@ class Bridge:
 
     def _on_published(self, kind: str, content: Message, parent: str) -> None:
         run = self._run if self._run is not None and self._run.identifier == parent else None
+        if run is not None and run.reply is not None and not run.idle:
+            run.wait(_IDLE_S)  # it replies while much of what the run has made is still on its way
         if kind == "status":
             self._on_status(run, content.get("execution_state"), parent)
         elif kind == "execute_input":
@@ -282,17 +295,17 @@ class Bridge:
         if state == "idle":
             self._idle_of = parent
         if run is not None and state == "busy":
-            run.deadline = time.monotonic() + _UNSAID_S
+            run.wait(_UNSAID_S)
         elif run is not None and state == "idle":
             run.idle = True
-            run.deadline = time.monotonic() + _REPLY_S
+            run.wait(_REPLY_S)
             self._finish_if_done()
 
     def _on_begun(self, run: _Run | None) -> None:
         if run is not None and not run.begun:
             run.begun = True
             if run.reply is None:
-                run.deadline = None
+                run.wait(None)
             self._outbox.send(channel.BEGUN, b"")
 
     def _on_error(self, run: _Run | None, content: Message) -> None:
@@ -318,7 +331,7 @@ class Bridge:
                     self._outbox.send(*messages.page(payload))
             self._run.reply = content
             if not self._run.idle:
-                self._run.deadline = time.monotonic() + _IDLE_S
+                self._run.wait(_IDLE_S)
             self._finish_if_done()
 
     def _on_input_request(self, message: Message) -> None:
@@ -362,7 +375,11 @@ class Bridge:
         now = time.monotonic()
         self._questions.give_up(now)
         run = self._run
-        if run is not None and run.deadline is not None and run.deadline <= now:
+        if run is None or run.deadline is None:
+            return
+        if self._kernel.held or self._turns_behind:
+            run.wait(run.patience_s)
+        elif run.deadline <= now:
             if run.reply is None and not run.idle:
                 self._on_begun(run)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -50,9 +51,12 @@ class _OneKernelspec(KernelSpecManager):  # type: ignore[misc]  # see pyproject.
 
     def get_kernel_spec(self, kernel_name: str) -> Any:
         spec = KernelSpec.from_resource_dir(self.folder)
-        match spec.argv:
-            case [python, "-m", module, *rest] if _is_python(python):
-                spec.argv = [python, "-c", _PYTHON_KERNEL.read_text(), module, *rest]
+        python, *words = spec.argv
+        options = list(itertools.takewhile(lambda word: word.startswith("-") and word != "-m", words))
+        match words[len(options) :]:
+            case ["-m", module, *rest] if _is_python(python):
+                text = _PYTHON_KERNEL.read_text(encoding="utf-8")
+                spec.argv = [python, *options, "-c", text, module, *rest]
         return spec
 
 
@@ -81,7 +85,7 @@ class Kernel:
             KernelError: It can't be started.
         """
         self._files = tempfile.mkdtemp(prefix="jupyter-")  # this user's alone
-        context = zmq.Context()
+        context = self._context = zmq.Context()
         # What this process has no room for the kernel would drop, and nobody would know.
         context.setsockopt(zmq.RCVHWM, 0)
         context.setsockopt(zmq.SNDHWM, 0)
@@ -129,7 +133,8 @@ class Kernel:
         self.iopub = self._manager.connect_iopub()
         self.stdin = self._manager.connect_stdin(self.session.bsession)
         self.control = self._manager.connect_control(self.session.bsession)
-        self._held = False
+        self.held = False
+        """Whether it is stopped."""
 
     def _pipe(self, *, is_stderr: bool) -> int:
         reading, writing = os.pipe()
@@ -248,14 +253,14 @@ class Kernel:
 
     def hold(self) -> None:
         """Stops it: it makes more than the server takes, and drops what nobody reads."""
-        if not self._held:
-            self._held = True
+        if not self.held:
+            self.held = True
             self._signal(signal.SIGSTOP)
 
     def release(self) -> None:
         """Lets it go on."""
-        if self._held:
-            self._held = False
+        if self.held:
+            self.held = False
             self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -288,12 +293,11 @@ class Kernel:
         return status
 
     def end(self) -> None:
-        """Ends it, where it never got ready."""
+        """Ends it, where it never got ready, or is not the one that is wanted."""
         self._signal(signal.SIGKILL)
         self.wait()
         self._remove_files()
-        for each in (self.shell, self.iopub, self.stdin, self.control):
-            each.close(linger=0)
+        self._context.destroy(linger=0)
         for fd in (*self.pipes, self.pidfd):
             os.close(fd)
         self.pipes = {}
