@@ -209,7 +209,10 @@ class Shell:
 
     def _last_group(self) -> int:
         """Returns the process group of its youngest child, if that is in its session; else 0."""
-        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
+        with (
+            contextlib.suppress(OSError),
+            open(f"/proc/{self.pid}/task/{self.pid}/children") as file,
+        ):
             for child in map(int, file.read().split()[-1:]):
                 if os.getsid(child) == self.pid:
                     return os.getpgid(child)

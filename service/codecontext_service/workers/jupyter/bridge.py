@@ -251,7 +251,7 @@ class Bridge:
             if message is None:
                 return True
             self._on_published(message["msg_type"], message["content"], _parent(message))
-        return False
+        return not self._kernel.has_message(self._kernel.iopub)
 
     def _settle(self) -> None:
         """Takes what the kernel publishes of a run after it has said that it is idle.
@@ -259,6 +259,7 @@ class Bridge:
         Some have a queue for output, Deno's for one, from which other messages go in turn with others. So it is
         empty once a request has brought nothing but the word that it was begun, and is done.
         """
+        self._kernel.release()
         deadline = time.monotonic() + _IDLE_S
         quiet = 0
         while quiet < _QUIET_ROUNDS:

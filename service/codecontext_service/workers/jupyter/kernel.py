@@ -52,7 +52,9 @@ class _OneKernelspec(KernelSpecManager):  # type: ignore[misc]  # see pyproject.
     def get_kernel_spec(self, kernel_name: str) -> Any:
         spec = KernelSpec.from_resource_dir(self.folder)
         python, *words = spec.argv
-        options = list(itertools.takewhile(lambda word: word.startswith("-") and word != "-m", words))
+        options = list(
+            itertools.takewhile(lambda word: word.startswith("-") and word != "-m", words)
+        )
         match words[len(options) :]:
             case ["-m", module, *rest] if _is_python(python):
                 text = _PYTHON_KERNEL.read_text(encoding="utf-8")
@@ -224,9 +226,14 @@ class Kernel:
         identifier: str = message["header"]["msg_id"]
         return identifier
 
+    @staticmethod
+    def has_message(kernel_socket: Any) -> bool:
+        """Returns whether something has come on a socket, which may be no message at all."""
+        return bool(kernel_socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+
     def receive(self, kernel_socket: Any) -> Message | None:
         """Returns the next message of a socket; None if there is none that the kernel has signed."""
-        while kernel_socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while self.has_message(kernel_socket):
             try:
                 message: Message | None = self.session.recv(kernel_socket)[1]
             except Exception:  # noqa: S112  # not the kernel's: of no key, or no message at all
