@@ -65,6 +65,10 @@ SUMS = {
 }
 """What other languages do with a file that Python has read, where the server has them."""
 
+KERNEL = "jupyter-python3"
+COUNT = "len(open('anscombe.csv').readlines()) - 1"
+"""What a Jupyter kernel does with it; ipykernel's, if that is installed."""
+
 console = Console(highlight=False)
 
 
@@ -163,12 +167,14 @@ def show_delete(client: CodeContextClient, context: CodeContext) -> Execution:
 
 def show_languages(client: CodeContextClient, context: CodeContext) -> None:
     """Runs a piece of each other language that is there, on the files of a Python context."""
-    for language in dict.fromkeys(each.language for each in client.get_server_info().runtimes):
-        if code := SUMS.get(language):
-            title(f"The same files, in {language}")
-            other = client.create_code_context(language, sandbox_id=context.sandbox_id)
-            run(client, other, code)
-            client.delete_code_context(other)
+    runtimes = client.get_server_info().runtimes
+    there = [(each.name, SUMS[each.language]) for each in runtimes if each.language in SUMS]
+    there += [(each.name, COUNT) for each in runtimes if each.name == KERNEL]
+    for runtime, code in there:
+        title(f"The same files, in {runtime}")
+        other = client.create_code_context(runtime=runtime, sandbox_id=context.sandbox_id)
+        run(client, other, code)
+        client.delete_code_context(other)
 
 
 def show_refusal(what: str, error: CodeContextError) -> None:

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from support.kernels import NEEDS_KERNELS
 
 MODULE = [sys.executable, "-m", "codecontext_service.cli"]
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>])")
@@ -106,6 +107,30 @@ def test_run_file_and_stdin(cli: Cli, tmp_path: Path) -> None:
     assert cli.run(str(path)).stdout == "é\n"
     assert cli.run("-", stdin="print('é')").stdout == "é\n"
     assert cli.run(stdin="print('é')").stdout == "é\n"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("js", "const half = 21; half * 2"),
+        ("ts", "const half: number = 21; half * 2"),
+        ("sh", 'half=21; echo "$((half * 2))"'),
+    ],
+)
+def test_run_languages(cli: Cli, tmp_path: Path, language: str, code: str) -> None:
+    """Each language runs by its name or an alias, and a file by the name that it has."""
+    assert cli.run("-l", language, "-c", code).stdout == "42\n"
+    path = tmp_path / f"code.{language}"
+    path.write_text(code)
+    assert cli.run(str(path)).stdout == "42\n"
+    assert cli.left_over() == []
+
+
+@NEEDS_KERNELS
+def test_run_a_kernel(cli: Cli) -> None:
+    """A Jupyter kernel runs by the name of its runtime."""
+    assert cli.run("--runtime", "jupyter-python3", "-c", "6 * 7").stdout == "42\n"
+    assert cli.left_over() == []
 
 
 def test_run_writes_bytes(cli: Cli) -> None:

@@ -54,6 +54,8 @@ def test_the_demo_runs(tmp_path: Path) -> None:
         "contexts left: 0; the server has ended, and nothing is left running",
     ):
         assert line in done.stdout.splitlines()
+    for runtime in ("bash", "javascript", "typescript"):
+        assert f"The same files, in {runtime}" in done.stdout
     assert (tmp_path / "demo-output" / "quartet.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert not list(tmp_path.glob("codecontext-*/host-*"))
 
@@ -63,6 +65,9 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     [
         ("quickstart.py", "SUCCEEDED working 42"),
         ("async_many.py", "1229 primes below 10000"),
+        ("languages.py", "javascript: SUCCEEDED [ [ 2, 4 ], [ 3, 5 ], [ 1, 7 ] ]"),
+        ("languages.py", "6 cups in 16 minutes"),
+        ("languages.py", "bash: RAISED ExitStatus: 1"),
         ("charts.py", "   run ########## 9.7"),
         ("charts.py", "   cup 10 min: 71.5 °C"),
     ],
@@ -125,7 +130,10 @@ def readme_code() -> list[str]:
     [
         (0, r"SUCCEEDED\n3\n\n<div>.*</div>\n"),
         (1, r"1 started\n(\d+ stdout\n)+\d+ completed\n"),
-        (2, r"'1\\n2\\n3\\n'\nRAISED ExitStatus 1\n"),
+        (
+            2,
+            r"python '1\\n2\\n3\\n'\njavascript 3\ntypescript \[ 1, 2, 3 \]\nRAISED ExitStatus 1\n",
+        ),
         (3, r"\[3, 0, 1\]\n\[3, 1\]\n"),
         (4, r"'a,b'\n"),
         (5, r"b'N\\n1\\n2\\n'\n"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from support.kernels import NEEDS_KERNELS
 from support.languages import DENO, IPYKERNEL
 
 from codecontext import (
@@ -15,7 +16,7 @@ from codecontext import (
     UnimplementedError,
 )
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), NEEDS_KERNELS]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,25 @@ def test_several_lines_of_input(client: CodeContextClient, ipykernel: CodeContex
     code = "print('a'); first = input('1? '); print('b'); print(first + input('2? '))"
     execution = client.run_code(code, context=ipykernel, on_input=lambda *_: next(answers))
     assert (execution.outcome, execution.stdout) == ("SUCCEEDED", "a\nb\nonetwo\n")
+
+
+def test_input_beside_a_thread_that_writes(
+    client: CodeContextClient, ipykernel: CodeContext
+) -> None:
+    """What is asked for comes although a thread writes all the time, and so do interrupts."""
+    code = (
+        "import threading, time\n"
+        "def write():\n    while not over:\n        print('.', flush=True); time.sleep(0.001)\n"
+        "over = False\n"
+        "threading.Thread(target=write).start()\n"
+        "try: answer = input('? ')\n"
+        "finally: over = True\n"
+        "answer"
+    )
+    answered = client.run_code(code, context=ipykernel, on_input=lambda *_: "yes")
+    assert (answered.outcome, answered.text) == ("SUCCEEDED", "'yes'")
+    stopped = client.run_code(code, context=ipykernel, allow_input=True, timeout=0.5)
+    assert (stopped.outcome, stopped.state_kept) == ("TIMED_OUT", True)
 
 
 def test_a_kernel_that_an_interrupt_kills_says_so(client: CodeContextClient) -> None:

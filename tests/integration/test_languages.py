@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.kernels import NEEDS_KERNELS
 from support.languages import DIALECTS, NATIVE, Dialect
 from support.runs import LiveRun
 from support.servers import residence_of
@@ -29,10 +30,18 @@ from codecontext import (
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(params=DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.fixture(
+    params=[
+        pytest.param(each, marks=[NEEDS_KERNELS] if each.runtime else [], id=each.name)
+        for each in DIALECTS
+    ]
+)
 def dialect(request: pytest.FixtureRequest) -> Dialect:
-    """A language."""
+    """A language that can do what the test needs."""
     found: Dialect = request.param
+    for marker in request.node.iter_markers("needs"):
+        if marker.args[0] in found.cannot:
+            pytest.skip(f"{found.name} can't: {marker.args[0]}")
     return found
 
 
@@ -48,12 +57,6 @@ def context(client: CodeContextClient, dialect: Dialect) -> Iterator[CodeContext
     yield each
     if any(left.id == each.id for left in client.list_code_contexts()):
         client.delete_code_context(each, force=True)
-
-
-def need(dialect: Dialect, ability: str) -> None:
-    """Skips a test for a language that can't do what it is about."""
-    if ability in dialect.cannot:
-        pytest.skip(f"{dialect.name} can't: {ability}")
 
 
 class Started:
@@ -147,12 +150,12 @@ def test_a_syntax_error_is_raised(
     assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
 
 
+@pytest.mark.needs("be interrupted")
 @pytest.mark.parametrize("how", ["endless", "sleep", "strict"])
 def test_an_interrupt_keeps_the_state(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
     """Code that computes or waits, for a child too, is interrupted, and the context lives on with its state."""
-    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     code = f"{dialect.say('begun')}\n{getattr(dialect, how)}"
     started = Started(client, context, code)
@@ -163,11 +166,11 @@ def test_an_interrupt_keeps_the_state(
     assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
 
 
+@pytest.mark.needs("be interrupted")
 def test_interrupts_hit_one_run_alone(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """Each interrupt ends the run that it is meant for, and never the next one."""
-    need(dialect, "be interrupted")
     for number in range(5):
         started = Started(client, context, f"{dialect.say('begun')}\n{dialect.endless}")
         client.interrupt_code_context(context)
@@ -176,12 +179,12 @@ def test_interrupts_hit_one_run_alone(
         assert (execution.outcome, execution.stdout) == ("SUCCEEDED", f"run {number}\n")
 
 
+@pytest.mark.needs("be interrupted")
 @pytest.mark.parametrize("how", ["endless", "strict"])
 def test_a_timeout_keeps_the_state(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
     """A run whose timeout passes ends as TIMED_OUT, and the context lives on with its state."""
-    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     execution = client.run_code(getattr(dialect, how), context=context, timeout=0.2)
     assert execution.outcome == "TIMED_OUT"
@@ -189,12 +192,12 @@ def test_a_timeout_keeps_the_state(
     assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
 
 
+@pytest.mark.needs("be interrupted")
 @pytest.mark.parametrize("how", ["interrupt", "timeout"])
 def test_a_question_can_be_stopped(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
 ) -> None:
     """Code that waits for an answer is stopped, keeps its state, and the next question gets its own answer."""
-    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     options = {"timeout": 0.2} if how == "timeout" else {}
     with LiveRun(client, context, dialect.ask, allow_input=True, **options) as run:
@@ -210,11 +213,11 @@ def test_a_question_can_be_stopped(
     assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
 
 
+@pytest.mark.needs("be interrupted")
 def test_a_run_that_waits_for_its_reader_can_be_stopped(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """A run that waits for its reader is interrupted, and its reader gets the end of it."""
-    need(dialect, "be interrupted")
     client.run_code(dialect.keep("kept", "still"), context=context)
     stream = client.run_code_stream(dialect.torrent, context=context)
     next(stream)
@@ -257,11 +260,11 @@ def test_environment(client: CodeContextClient, dialect: Dialect) -> None:
         client.delete_code_context(context)
 
 
+@pytest.mark.needs("environment")
 def test_variables_of_a_run_go_with_it(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """A variable that a run is given is gone after it, also after one that fails."""
-    need(dialect, "environment")
     failing = f"{dialect.variable('ONCE')}\n{dialect.fail}"
     execution = client.run_code(failing, context=context, env_vars={"ONCE": "here"})
     assert execution.outcome == "RAISED"
@@ -291,11 +294,11 @@ def test_input(client: CodeContextClient, context: CodeContext, dialect: Dialect
     assert execution.stdout == "hello it's $you\n"
 
 
+@pytest.mark.needs("refuse input")
 def test_input_that_nobody_gives(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
     """Without allow_input code that asks fails at once."""
-    need(dialect, "refuse input")
     execution = client.run_code(dialect.ask, context=context)
     assert execution.outcome == "RAISED"
     assert dialect.refusal in f"{execution.stderr}{execution.error}"
@@ -331,9 +334,7 @@ def test_a_kill_is_a_crash(
 def test_want_of_memory(client: CodeContextClient, dialect: Dialect) -> None:
     """A run that takes more memory than its context may have ends as OUT_OF_MEMORY, which names the limit."""
     limit = 256 << 20
-    context = client.create_code_context(
-        dialect.language, resource_limits=ResourceLimits(memory_bytes=limit)
-    )
+    context = create(client, dialect, resource_limits=ResourceLimits(memory_bytes=limit))
     execution = client.run_code(dialect.hog, context=context)
     client.delete_code_context(context)
     assert (execution.outcome, execution.state_kept) == ("OUT_OF_MEMORY", False)

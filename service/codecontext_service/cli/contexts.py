@@ -10,6 +10,7 @@ from codecontext_service.cli import exits
 from codecontext_service.cli.failures import connected, refuse, report, say
 from codecontext_service.cli.options import (
     CLIENT_DEFAULTS,
+    LANGUAGE,
     NAME_VALUE,
     ClientOptions,
     duration,
@@ -26,7 +27,7 @@ State = Literal["STARTING", "IDLE", "EXECUTING", "DELETING", "FAILED"]
 
 def create(
     *,
-    language: str | None = None,
+    language: Annotated[str | None, LANGUAGE] = None,
     runtime: str | None = None,
     cwd: str | None = None,
     env: Annotated[list[str] | None, NAME_VALUE] = None,
@@ -84,7 +85,7 @@ def create(
 
 def ls(
     *,
-    language: str | None = None,
+    language: Annotated[str | None, LANGUAGE] = None,
     state: State | None = None,
     sandbox: str | None = None,
     label: Annotated[list[str] | None, NAME_VALUE] = None,

@@ -14,6 +14,9 @@ from codecontext_service.units import parse_duration
 NAME_VALUE = Parameter(negative=(), metavar="NAME=VALUE")
 """An option `NAME=VALUE` that may be given several times."""
 
+LANGUAGE = Parameter(name=("--language", "-l"))
+"""The option of a language."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)

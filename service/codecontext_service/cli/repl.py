@@ -12,6 +12,7 @@ from codecontext_service.cli.failures import connected, refuse, report, say
 from codecontext_service.cli.interrupts import cleanup_on_termination
 from codecontext_service.cli.options import (
     CLIENT_DEFAULTS,
+    LANGUAGE,
     NAME_VALUE,
     ClientOptions,
     duration,
@@ -37,7 +38,7 @@ Ctrl-C stops what runs, and keeps the state; Ctrl-D leaves.
 def repl(
     *,
     context: str | None = None,
-    language: str | None = None,
+    language: Annotated[str | None, LANGUAGE] = None,
     runtime: str | None = None,
     timeout: str | None = None,
     env: Annotated[list[str] | None, NAME_VALUE] = None,

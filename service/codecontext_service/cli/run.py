@@ -13,6 +13,7 @@ from codecontext_service.cli.failures import connected, refuse
 from codecontext_service.cli.interrupts import cleanup_on_termination
 from codecontext_service.cli.options import (
     CLIENT_DEFAULTS,
+    LANGUAGE,
     NAME_VALUE,
     ClientOptions,
     duration,
@@ -34,7 +35,7 @@ def run(
     *,
     code: Annotated[str | None, Parameter(name=("-c", "--code"), allow_leading_hyphen=True)] = None,
     context: str | None = None,
-    language: str | None = None,
+    language: Annotated[str | None, LANGUAGE] = None,
     runtime: str | None = None,
     timeout: str | None = None,
     env: Annotated[list[str] | None, NAME_VALUE] = None,

@@ -18,7 +18,6 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import zmq
@@ -31,6 +30,7 @@ from . import messages
 from .kernel import Kernel, KernelError, Message
 from .outbox import Outbox
 from .questions import Questions
+from .run import Run
 
 _BATCH = 64
 """How many messages of a socket are taken before others get their turn."""
@@ -55,8 +55,9 @@ _QUIET_ROUNDS = 4
 _REPLY_S = 1.0
 """How long its reply is waited for once the kernel is idle again: one that was interrupted may send none."""
 
-_QUIET_S = 0.02
-"""How long nothing must come, after a request for input or the kernel's end, until all has come."""
+_QUIET_S, _MAX_QUIET_S = 0.02, 0.5
+"""How long nothing must come, after a request for input or the kernel's end, until all has come; and how long
+that is waited for, since a thread of the kernel's may write without end."""
 
 _UNSAID_S = 0.5
 """How long a kernel may be busy before it counts as begun, where it does not say so."""
@@ -66,34 +67,6 @@ _MAX_PROMPT = 16 * 1024
 
 _END_OF_FILE = "\x04"
 """What Jupyter's clients send for the end of input."""
-
-
-@dataclass
-class _Run:
-    """The run that goes on."""
-
-    identifier: str
-    """The id of its message."""
-    allow_input: bool
-    cpu_time_s: float
-    """What the kernel had used before."""
-    begun: bool = False
-    reply: Message | None = None
-    idle: bool = False
-    error: Message | None = None
-    interrupt_after: float = 0.0
-    """When the kernel may be interrupted; 0 until it was for the first time."""
-    unanswered: set[str] = field(default_factory=set)
-    """Interrupts that the kernel has not answered yet."""
-    patience_s: float | None = None
-    """How long something is waited for that is still to come; None: as long as it takes."""
-    deadline: float | None = None
-    """When it is waited for no longer, and the run goes on without it."""
-
-    def wait(self, patience_s: float | None) -> None:
-        """Waits from now on; a kernel that can't go on, or does go on, is given the time anew."""
-        self.patience_s = patience_s
-        self.deadline = None if patience_s is None else time.monotonic() + patience_s
 
 
 class Bridge:
@@ -107,16 +80,14 @@ class Bridge:
             options: `kernelspec` (its folder), `transport` (see `kernel.start`) and `timeout`: how many
                 seconds a kernel may need until it is ready.
         """
-        self._outbox = outbox
-        self._options = options
+        self._outbox, self._options = outbox, options
         self._kernel: Kernel = None  # type: ignore[assignment]  # until it is configured
         self._configured = False
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._questions = Questions(outbox)
         self._inputs = 0
         self._input: Message | None = None
-        self._published = 0
-        self._turns_behind = 0
+        self._published = self._turns_behind = 0
         self._idle_of = ""  # the id of the last request that the kernel has done with
 
     def run(self) -> NoReturn:
@@ -139,7 +110,7 @@ class Bridge:
             self._on_reply(message)
         while (message := self._kernel.receive(self._kernel.control)) is not None:
             if self._run is not None:
-                self._run.unanswered.discard(_parent(message))
+                self._run.unanswered.discard(messages.parent(message))
                 self._finish_if_done()
         while (message := self._kernel.receive(self._kernel.stdin)) is not None:
             self._on_input_request(message)
@@ -158,17 +129,12 @@ class Bridge:
         events = zmq.POLLIN | (zmq.POLLOUT if self._outbox.waiting else 0)
         poller.register(self._outbox.fileno(), events)
         if self._configured:
-            for each in self._sockets:
+            for each in self._kernel.sockets:
                 poller.register(each, zmq.POLLIN)
             poller.register(self._kernel.pidfd, zmq.POLLIN)
             for fd in () if self._outbox.full else self._kernel.pipes:
                 poller.register(fd, zmq.POLLIN)
         return dict(poller.poll(None if timeout_s is None else timeout_s * 1000))
-
-    @property
-    def _sockets(self) -> tuple[Any, ...]:
-        kernel = self._kernel
-        return kernel.iopub, kernel.shell, kernel.control, kernel.stdin
 
     # Orders
 
@@ -222,7 +188,7 @@ class Bridge:
             "stop_on_error": False,
         }
         identifier = self._kernel.send(self._kernel.shell, "execute_request", content)
-        self._run = _Run(identifier, order["allow_input"], used)
+        self._run = Run(identifier, order["allow_input"], used)
 
     def _reply_input(self, order: dict[str, Any]) -> None:
         if self._input is None or order["number"] != self._inputs:
@@ -250,7 +216,7 @@ class Bridge:
             message = self._kernel.receive(self._kernel.iopub)
             if message is None:
                 return True
-            self._on_published(message["msg_type"], message["content"], _parent(message))
+            self._on_published(message["msg_type"], message["content"], messages.parent(message))
         return not self._kernel.has_message(self._kernel.iopub)
 
     def _settle(self) -> None:
@@ -273,8 +239,9 @@ class Bridge:
             quiet = 0 if self._published else quiet + 1
 
     def _take_all_published(self) -> None:
-        """Takes what it has published, until nothing has come for a moment."""
-        while self._kernel.iopub.poll(_QUIET_S * 1000):
+        """Takes what it has published, until nothing has come for a moment, or for too long."""
+        deadline = time.monotonic() + _MAX_QUIET_S
+        while time.monotonic() < deadline and self._kernel.iopub.poll(_QUIET_S * 1000):
             self._take_iopub()
 
     def _on_published(self, kind: str, content: Message, parent: str) -> None:
@@ -292,7 +259,7 @@ class Bridge:
             self._on_begun(run)
             self._outbox.send(*message)
 
-    def _on_status(self, run: _Run | None, state: object, parent: str) -> None:
+    def _on_status(self, run: Run | None, state: object, parent: str) -> None:
         if state == "idle":
             self._idle_of = parent
         if run is not None and state == "busy":
@@ -302,14 +269,14 @@ class Bridge:
             run.wait(_REPLY_S)
             self._finish_if_done()
 
-    def _on_begun(self, run: _Run | None) -> None:
+    def _on_begun(self, run: Run | None) -> None:
         if run is not None and not run.begun:
             run.begun = True
             if run.reply is None:
                 run.wait(None)
             self._outbox.send(channel.BEGUN, b"")
 
-    def _on_error(self, run: _Run | None, content: Message) -> None:
+    def _on_error(self, run: Run | None, content: Message) -> None:
         """Keeps an error, which may be the run's; one before it was shown, and the code went on."""
         shown = content if run is None else run.error
         if run is not None:
@@ -322,7 +289,7 @@ class Bridge:
         self._outbox.send(channel.STDERR, text.encode())
 
     def _on_reply(self, message: Message) -> None:
-        parent, content = _parent(message), message["content"]
+        parent, content = messages.parent(message), message["content"]
         self._questions.on_reply(parent, content)
         if self._run is not None and self._run.identifier == parent:
             for payload in content.get("payload") or ():
@@ -391,7 +358,7 @@ class Bridge:
         if run is not None and run.idle and run.reply is not None and not run.unanswered:
             self._finish(run, run.reply)
 
-    def _finish(self, run: _Run, reply: Message) -> None:
+    def _finish(self, run: Run, reply: Message) -> None:
         if not self._kernel.orderly:
             self._settle()
         self._run = self._input = None
@@ -399,7 +366,7 @@ class Bridge:
         self._take_pipes()
         raised = reply.get("status") != "ok"
         if raised:
-            self._outbox.send(channel.ERROR, channel.to_json(self._error_of(run, reply)))
+            self._outbox.send(channel.ERROR, channel.to_json(run.error_with(reply)))
         elif run.error is not None:
             self._show_error(run.error)
         finished = {
@@ -409,14 +376,6 @@ class Bridge:
             "peak": self._kernel.peak_memory_bytes(),
         }
         self._outbox.send(channel.FINISHED, channel.to_json(finished))
-
-    @staticmethod
-    def _error_of(run: _Run, reply: Message) -> Message:
-        if run.error is not None:
-            return messages.error(run.error)
-        if reply.get("status") == "error" or not run.interrupt_after:
-            return messages.error({"ename": "Aborted", "evalue": "the run was aborted", **reply})
-        return messages.error({"ename": "KeyboardInterrupt"})
 
     def _end_as_kernel(self) -> NoReturn:
         status = self._kernel.wait()
@@ -428,10 +387,6 @@ class Bridge:
                 signal.signal(-status, signal.SIG_DFL)
             os.kill(os.getpid(), -status)
         os._exit(status if status >= 0 else 1)
-
-
-def _parent(message: Message) -> str:
-    return str((message.get("parent_header") or {}).get("msg_id") or "")
 
 
 def main() -> None:

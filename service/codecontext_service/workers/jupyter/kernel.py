@@ -135,6 +135,7 @@ class Kernel:
         self.iopub = self._manager.connect_iopub()
         self.stdin = self._manager.connect_stdin(self.session.bsession)
         self.control = self._manager.connect_control(self.session.bsession)
+        self.sockets = (self.iopub, self.shell, self.control, self.stdin)
         self.held = False
         """Whether it is stopped."""
 

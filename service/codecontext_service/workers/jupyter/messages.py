@@ -33,6 +33,11 @@ def plain(text: str) -> str:
     return _ESCAPES.sub("", text)
 
 
+def parent(message: dict[str, Any]) -> str:
+    """Returns the id of the request that a message belongs to; empty if it says none."""
+    return str((message.get("parent_header") or {}).get("msg_id") or "")
+
+
 def encode(kind: str, content: dict[str, Any]) -> tuple[bytes, bytes] | None:
     """Turns something that a kernel publishes into a message of the channel.
 
