@@ -50,9 +50,10 @@ class Floor:
         self._sink(message for _ in range(messages))
 
 
-def create(stub: CodeContextServiceStub, language: str = "python") -> str:
-    """Creates a context and returns its id."""
-    return stub.CreateCodeContext(pb.CreateCodeContextRequest(language=language)).context.id
+def create(stub: CodeContextServiceStub, language: str = "", *, runtime: str = "") -> str:
+    """Creates a context of a language, Python by default, or of a runtime, and returns its id."""
+    request = pb.CreateCodeContextRequest(language=language, runtime=runtime)
+    return stub.CreateCodeContext(request).context.id
 
 
 def run(stub: CodeContextServiceStub, context_id: str, code: str) -> pb.RunCodeResponse:
@@ -79,11 +80,11 @@ def languages(stub: CodeContextServiceStub) -> list[str]:
     return list(dict.fromkeys(runtime.language for runtime in runtimes if not runtime.failure))
 
 
-def wait_for_pool(stub: CodeContextServiceStub, language: str = "python") -> None:
-    """Waits until the pool is full and the server has nothing to do."""
+def wait_for_pool(stub: CodeContextServiceStub, name: str = "python") -> None:
+    """Waits until the pool of a runtime is full and the server has nothing to do."""
     while True:
         runtimes = stub.GetServerInfo(pb.GetServerInfoRequest()).runtimes
-        runtime = next(each for each in runtimes if each.language == language)
+        runtime = next(each for each in runtimes if each.name == name)
         if runtime.pool_ready >= runtime.pool_size:
             return
         time.sleep(0.002)

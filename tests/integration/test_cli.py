@@ -113,7 +113,7 @@ def test_run_file_and_stdin(cli: Cli, tmp_path: Path) -> None:
     ("language", "code"),
     [
         ("js", "const half = 21; half * 2"),
-        ("ts", "const half: number = 21; half * 2"),
+        ("ts", "enum Half { No = 21 } Half.No * 2"),
         ("sh", 'half=21; echo "$((half * 2))"'),
     ],
 )

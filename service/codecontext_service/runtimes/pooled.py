@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _REFILL_DELAY_S = 0.02
 """How long a refill waits, so that it takes no processor from the create that caused it."""
+
+_CALM_S = 1.0
+"""How long it waits at most for creates that found the pool empty, and start an interpreter of their own."""
 
 _RETRY_S = 5.0
 """How long it waits after a refill that has failed."""
@@ -55,6 +59,9 @@ class PooledRuntime(ABC):
         self._cells = cells
         self._pool: deque[ChannelInterpreter] = deque()
         self._wanted = asyncio.Event()
+        self._urgent = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._tasks: list[asyncio.Task[None]] = []
 
     @abstractmethod
@@ -99,9 +106,9 @@ class PooledRuntime(ABC):
             InterpreterError: None could be started.
         """
         if self._cells.by_folder:
-            return await self._start(None, home.group.place)
+            return await self._start_now(None, home.group.place)
         if not self._cells.enabled:
-            return self._take(limits) or await self._start(None)
+            return self._take(limits) or await self._start_now(None)
         if not home.habitable:
             async with home.group.lock:
                 interpreter = self._take(limits) if home.group.fresh else None
@@ -113,7 +120,7 @@ class PooledRuntime(ABC):
                     home.move_in((await home.group.grow()).first)
                 except CellError as error:
                     raise InterpreterError(str(error)) from error
-        return await self._start(home.cell)
+        return await self._start_now(home.cell)
 
     async def stop(self) -> None:
         """Ends the interpreters of the pool."""
@@ -136,6 +143,19 @@ class PooledRuntime(ABC):
                 return interpreter
             _discard(interpreter)
         return None
+
+    async def _start_now(
+        self, cell: Member | None, place: Place | None = None
+    ) -> ChannelInterpreter:
+        """Starts one that a create waits for, which a refill would take processors from."""
+        self._urgent += 1
+        self._calm.clear()
+        try:
+            return await self._start(cell, place)
+        finally:
+            self._urgent -= 1
+            if not self._urgent:
+                self._calm.set()
 
     async def _start(self, cell: Member | None, place: Place | None = None) -> ChannelInterpreter:
         interpreter = ChannelInterpreter(await self.fork(cell, place))
@@ -170,6 +190,8 @@ class PooledRuntime(ABC):
         while True:
             self._wanted.clear()
             while len(self._pool) < self.pool_size:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._calm.wait(), _CALM_S)
                 try:
                     async with asyncio.timeout(_START_S):
                         self._pool.append(await self._start_ahead())
