@@ -1,4 +1,4 @@
-"""Other languages and a Jupyter kernel: creates from the pool and past it, deletes, what an idle context holds."""
+"""Other languages and a kernel: creates from the pool and past it, deletes, memory of an idle context."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ class RuntimeConfig:
     left out with a warning."""
 
     pool_size: int = 4
-    """How many interpreters are kept ready; of other languages than Python 2 by default."""
+    """How many interpreters are kept ready; of other languages than Python 2 by default, of Jupyter kernels
+    none."""
 
     status_raises: bool = True
     """Of Bash: whether a run whose last command ends with another status than 0 ends as RAISED, with an

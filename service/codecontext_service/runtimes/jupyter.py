@@ -25,7 +25,6 @@ class Jupyter:
     """What is to be known of kernels, whatever their language."""
 
     capabilities: tuple[str, ...] = ("interrupt", "input", "complete", "inspect")
-    unkept_limits: tuple[str, ...] = ()
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns what they read beside the system's own: the kernelspec, and what it starts.
