@@ -22,12 +22,6 @@ from jupyter_client.manager import KernelManager
 
 from .messages import plain
 
-_LOOK_S = 0.2
-"""How long a kernel that starts is waited for at a time, in seconds."""
-
-_CONNECT_S = 1.0
-"""How long the sockets that no answer has come from yet may take to be connected, in seconds."""
-
 _RECONNECT_MS = 5
 _CHUNK = 64 * 1024
 _MAX_SAID = 4000
@@ -92,6 +86,9 @@ class Kernel:
         context.setsockopt(zmq.RCVHWM, 0)
         context.setsockopt(zmq.SNDHWM, 0)
         context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        # A socket takes messages once it is connected, and so tells that; one that is not never blocks.
+        context.setsockopt(zmq.IMMEDIATE, 1)
+        context.setsockopt(zmq.SNDTIMEO, 0)
         specs = _OneKernelspec()
         specs.folder = folder
         self._manager = KernelManager(
@@ -156,29 +153,22 @@ class Kernel:
         """
         deadline = time.monotonic() + timeout_s
         heard = False
-        watched = [self._monitor(each) for each in (self.stdin, self.control)]
         try:
-            self.send(
-                self.shell, "kernel_info_request", {}
-            )  # waits in its socket until it is heard
+            self._connect(self.shell, deadline)
+            self.send(self.shell, "kernel_info_request", {})
             while not (self.info and heard):
-                if time.monotonic() > deadline:
-                    raise KernelError(f"it was not ready within {timeout_s:g} s{self._complaint()}")
-                self._poll(min(_LOOK_S, deadline - time.monotonic()))
+                self._await({self.shell: zmq.POLLIN, self.iopub: zmq.POLLIN}, deadline)
                 heard = self.receive(self.iopub) is not None or heard
                 reply = self.receive(self.shell)
                 if reply is not None and reply["msg_type"] == "kernel_info_reply":
                     self.info = reply["content"]
                     if not heard:  # what it published came before it knew of this reader
                         self.send(self.shell, "kernel_info_request", {})
-            connected_by = time.monotonic() + _CONNECT_S
-            for monitor in watched:
-                monitor.poll(max(0.0, connected_by - time.monotonic()) * 1000)
+            for each in (self.stdin, self.control):
+                self._connect(each, deadline)
         except KernelError:
             self.end()
             raise
-        for each in (self.stdin, self.control):
-            each.disable_monitor()
         self._read_pipes()  # what it says while it starts is not the code's output
         self.echoing = {fd for fd in self.pipes if self._has_taken_over(fd)}
         self._remove_files()
@@ -190,19 +180,23 @@ class Kernel:
             return False
         return own.st_ino != os.fstat(pipe).st_ino
 
-    @staticmethod
-    def _monitor(kernel_socket: Any) -> Any:
-        return kernel_socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    def _connect(self, kernel_socket: Any, deadline: float) -> None:
+        while not kernel_socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+            self._await({kernel_socket: zmq.POLLOUT}, deadline)
 
-    def _poll(self, timeout_s: float) -> None:
+    def _await(self, sockets: dict[Any, int], deadline: float) -> None:
         poller = zmq.Poller()
-        for each in (self.shell, self.iopub, self.pidfd):
-            poller.register(each, zmq.POLLIN)
-        ready = dict(poller.poll(max(0.0, timeout_s) * 1000))
+        for each, events in sockets.items():
+            poller.register(each, events)
+        poller.register(self.pidfd, zmq.POLLIN)
+        left_s = deadline - time.monotonic()
+        ready = dict(poller.poll(max(0.0, left_s) * 1000))
         if self.pidfd in ready:
             status = self.wait()
             how = f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
             raise KernelError(f"it {how} before it was ready{self._complaint()}")
+        if not ready:
+            raise KernelError(f"it was not ready in time{self._complaint()}")
 
     def _complaint(self) -> str:
         said = plain(self._read_pipes().decode(errors="replace")).strip()
@@ -222,8 +216,10 @@ class Kernel:
     # Messages
 
     def send(self, to: Any, kind: str, content: Message) -> str:
-        """Sends a message, and returns its id."""
-        message = self.session.send(to, kind, content)
+        """Sends a message, and returns its id. Of a kernel that has closed its socket nothing will come."""
+        message = self.session.msg(kind, content)
+        with contextlib.suppress(zmq.Again):
+            self.session.send(to, message)
         identifier: str = message["header"]["msg_id"]
         return identifier
 
