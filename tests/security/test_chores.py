@@ -9,7 +9,6 @@ from security.chore import Chore
 from security.chores import CHORES
 from security.modes import MODES, parameters
 
-
 # Landlock alone keeps root from no work that it does not keep others from.
 WORKING = parameters(mode for mode in MODES if mode.name != "landlock-root")
 
