@@ -16,7 +16,7 @@ from codecontext import (
     UnimplementedError,
 )
 
-pytestmark = [pytest.mark.timeout(60), NEEDS_KERNELS]
+pytestmark = NEEDS_KERNELS
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from codecontext import (
     ResourceLimits,
 )
 
-pytestmark = [pytest.mark.timeout(60), NEEDS_KERNELS]
+pytestmark = NEEDS_KERNELS
 
 CONFIG = """\
 jupyter_kernels = false

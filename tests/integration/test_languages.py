@@ -29,10 +29,13 @@ from codecontext import (
 
 pytestmark = pytest.mark.timeout(60)
 
+KERNEL_MARKS = (NEEDS_KERNELS, pytest.mark.timeout(120))
+"""Of a language that a kernel is for: they start slowly, on a busy machine very much so."""
+
 
 @pytest.fixture(
     params=[
-        pytest.param(each, marks=[NEEDS_KERNELS] if each.runtime else [], id=each.name)
+        pytest.param(each, marks=KERNEL_MARKS if each.runtime else (), id=each.name)
         for each in DIALECTS
     ]
 )

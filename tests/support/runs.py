@@ -11,6 +11,9 @@ from typing import Any
 from codecontext import CodeContext, CodeContextClient, CodeContextError, ContextState, Outcome
 from codecontext.v1 import execution_pb2
 
+_PAUSE_S = 0.01
+"""Between two questions, whose answers would else take all the time of what is waited for."""
+
 PATIENCE_S = 60
 """After this long a test gives up: never a promise about speed."""
 
@@ -108,6 +111,7 @@ def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
+        time.sleep(_PAUSE_S)
 
 
 def queued(client: CodeContextClient, context: CodeContext, count: int) -> None:
