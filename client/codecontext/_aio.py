@@ -21,11 +21,11 @@ import grpc.aio
 
 from codecontext import _channel, _wire
 from codecontext._calls import Call, Pages, Stream, as_method, next_page
+from codecontext._content import FileStub
 from codecontext._retries import Attempts, Progress, leaves_run_behind
 from codecontext._status import error_from
 from codecontext._sync import FAREWELLS_S, Transport
 from codecontext.errors import CallCancelledError, CodeContextError, UnavailableError
-from codecontext.v1.file_service_pb2_grpc import FileServiceStub
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class AsyncTransport:
 
     def _channel_of(self, stub: type[Any]) -> grpc.aio.Channel:
         # Not before the first call: a channel belongs to the loop that runs when it is made.
-        for_files = stub is FileServiceStub
+        for_files = stub is FileStub
         if for_files not in self._channels:
             options = _channel.channel_options(self._options, for_files=for_files)
             self._channels[for_files] = (

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from codecontext import _context_calls, _file_calls, _transfer
 from codecontext._aio import AsyncEventStream, AsyncTransport, bind, bind_pages
 from codecontext._calls import Stream
+from codecontext._content import DownloadMessage, Packed
 from codecontext._wire import HasId, Seconds
 from codecontext.files import FileInfo
 from codecontext.results import Fetch
@@ -82,7 +83,7 @@ class AsyncFiles:
             source = _from_loop(source, asyncio.get_running_loop())
         file, pieces, size_bytes = await asyncio.to_thread(_transfer.open_source, source)
 
-        def requests() -> Iterator[pb.UploadFileRequest]:
+        def requests() -> Iterator[pb.UploadFileRequest | Packed]:
             yield _transfer.header(
                 sandbox_or_context,
                 path,
@@ -92,7 +93,9 @@ class AsyncFiles:
                 offset=offset,
                 size_bytes=size_bytes,
             )
-            yield from _transfer.content(pieces, on_progress)
+            yield from _transfer.content(
+                pieces, sized=size_bytes is not None, on_progress=on_progress
+            )
 
         try:
             return await self._transport.upload(_transfer.upload(deadline), requests())
@@ -130,7 +133,7 @@ class AsyncFiles:
         """
         whole = _transfer.as_bytes(data)
 
-        def requests() -> Iterator[pb.UploadFileRequest]:
+        def requests() -> Iterator[pb.UploadFileRequest | Packed]:
             yield _transfer.header(
                 sandbox_or_context,
                 path,
@@ -140,7 +143,7 @@ class AsyncFiles:
                 size_bytes=len(whole),
                 sha256=hashlib.sha256(whole).digest(),
             )
-            yield from _transfer.content([whole])
+            yield from _transfer.content([whole], sized=True)
 
         return await self._transport.upload(_transfer.upload(deadline), requests())
 
@@ -176,9 +179,9 @@ class AsyncFiles:
         """
         download = _transfer.Download(path, on_progress)
         async with self._open(sandbox_or_context, path, offset, length, deadline) as messages:
-            with _transfer.target_file(target) as file:
+            with _transfer.writer(target) as write:
                 async for message in messages:
-                    await asyncio.to_thread(lambda m=message: file.write(download.add(m)))  # type: ignore[misc]
+                    await asyncio.to_thread(lambda m=message: write(download.add(m)))  # type: ignore[misc]
                 return download.finish()
 
     async def read(
@@ -218,10 +221,10 @@ class AsyncFiles:
         offset: int,
         length: int,
         deadline: Seconds | None,
-    ) -> AsyncEventStream[pb.DownloadFileResponse]:
+    ) -> AsyncEventStream[DownloadMessage]:
         stream = _file_calls.download(owner, path, offset=offset, length=length, deadline=deadline)
 
-        async def describe() -> Stream[pb.DownloadFileResponse]:
+        async def describe() -> Stream[DownloadMessage]:
             return stream
 
         return AsyncEventStream(self._transport, describe)

@@ -3,10 +3,11 @@
 from codecontext import _wire
 from codecontext._calls import Call, Pages, Stream, call, pages, stream
 from codecontext._channel import TRANSFER_DEADLINE_S
+from codecontext._content import DownloadMessage
+from codecontext._content import FileStub as Stub
 from codecontext._wire import HasId, Seconds
 from codecontext.files import FileInfo
 from codecontext.v1 import file_service_pb2 as pb
-from codecontext.v1.file_service_pb2_grpc import FileServiceStub as Stub
 
 
 def download(
@@ -16,7 +17,7 @@ def download(
     offset: int = 0,
     length: int = 0,
     deadline: Seconds | None = None,
-) -> Stream[pb.DownloadFileResponse]:
+) -> Stream[DownloadMessage]:
     """Describes a download: info first, content after it, the sum last."""
     request = pb.DownloadFileRequest(
         sandbox_id=_wire.sandbox_id_of(owner), path=_wire.text(path), offset=offset, length=length

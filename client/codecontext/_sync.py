@@ -12,10 +12,10 @@ import grpc
 
 from codecontext import _channel, _wire
 from codecontext._calls import Call, Pages, Stream, as_method, next_page
+from codecontext._content import FileStub
 from codecontext._retries import Attempts, Progress, leaves_run_behind
 from codecontext._status import error_from
 from codecontext.errors import CodeContextError, UnavailableError
-from codecontext.v1.file_service_pb2_grpc import FileServiceStub
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Transport:
             raise RuntimeError("the client is closed")
         stub = self._stubs.get(call.stub)
         if stub is None:  # two threads may both make one; either does
-            channel = self._file_channel if call.stub is FileServiceStub else self._channel
+            channel = self._file_channel if call.stub is FileStub else self._channel
             stub = self._stubs[call.stub] = call.stub(channel)
         return call.method(stub)
 

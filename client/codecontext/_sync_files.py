@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from codecontext import _context_calls, _file_calls, _transfer
+from codecontext._content import DownloadMessage, Packed
 from codecontext._sync import EventStream, Transport, bind, bind_pages
 from codecontext._wire import HasId, Seconds
 from codecontext.files import FileInfo
@@ -83,7 +84,7 @@ class Files:
         """
         file, pieces, size_bytes = _transfer.open_source(source)
 
-        def requests() -> Iterator[pb.UploadFileRequest]:
+        def requests() -> Iterator[pb.UploadFileRequest | Packed]:
             yield _transfer.header(
                 sandbox_or_context,
                 path,
@@ -93,7 +94,9 @@ class Files:
                 offset=offset,
                 size_bytes=size_bytes,
             )
-            yield from _transfer.content(pieces, on_progress)
+            yield from _transfer.content(
+                pieces, sized=size_bytes is not None, on_progress=on_progress
+            )
 
         try:
             return self._transport.upload(_transfer.upload(deadline), requests())
@@ -131,7 +134,7 @@ class Files:
         """
         whole = _transfer.as_bytes(data)
 
-        def requests() -> Iterator[pb.UploadFileRequest]:
+        def requests() -> Iterator[pb.UploadFileRequest | Packed]:
             yield _transfer.header(
                 sandbox_or_context,
                 path,
@@ -141,7 +144,7 @@ class Files:
                 size_bytes=len(whole),
                 sha256=hashlib.sha256(whole).digest(),
             )
-            yield from _transfer.content([whole])
+            yield from _transfer.content([whole], sized=True)
 
         return self._transport.upload(_transfer.upload(deadline), requests())
 
@@ -182,10 +185,10 @@ class Files:
         download = _transfer.Download(path, on_progress)
         with (
             self._open(sandbox_or_context, path, offset, length, deadline) as messages,
-            _transfer.target_file(target) as file,
+            _transfer.writer(target) as write,
         ):
             for message in messages:
-                file.write(download.add(message))
+                write(download.add(message))
             return download.finish()
 
     def read(
@@ -225,6 +228,6 @@ class Files:
         offset: int,
         length: int,
         deadline: Seconds | None,
-    ) -> EventStream[pb.DownloadFileResponse]:
+    ) -> EventStream[DownloadMessage]:
         stream = _file_calls.download(owner, path, offset=offset, length=length, deadline=deadline)
         return EventStream(self._transport, lambda: stream)

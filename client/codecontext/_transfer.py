@@ -6,17 +6,18 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from codecontext import _wire
 from codecontext._calls import Call
 from codecontext._channel import TRANSFER_DEADLINE_S
+from codecontext._content import Content, DownloadMessage, FileStub, Packed, pack
 from codecontext._wire import HasId, Seconds
 from codecontext.errors import FileChecksumMismatchError
 from codecontext.files import FileInfo
 from codecontext.v1 import file_service_pb2 as pb
-from codecontext.v1.file_service_pb2_grpc import FileServiceStub as Stub
 
 CHUNK_BYTES = 1 << 20
 _LARGE = 256 * 1024
@@ -32,7 +33,7 @@ Progress = Callable[[int], object]
 def upload(deadline: Seconds | None) -> Call[FileInfo]:
     """Describes an upload, whose requests are made by the functions below."""
     return Call(
-        Stub,
+        FileStub,
         lambda stub: stub.UploadFile,
         None,
         lambda response: FileInfo.from_proto(response.file),
@@ -67,25 +68,39 @@ def header(
 
 
 def content(
-    pieces: Iterable[bytes], on_progress: Progress | None = None
-) -> Iterator[pb.UploadFileRequest]:
-    """Yields the messages that follow the first one: at most 1 MiB of content in each, then its size."""
+    pieces: Iterable[Content], *, sized: bool, on_progress: Progress | None = None
+) -> Iterator[pb.UploadFileRequest | Packed]:
+    """Yields the messages that follow the first one: at most 1 MiB of content in each.
+
+    Args:
+        pieces: The content; each is used before the next one is asked for.
+        sized: Whether the first message has its size; else the last one tells it.
+        on_progress: Hears how much has gone.
+    """
     sent = 0
     for piece in pieces:
         with memoryview(piece).cast("B") as view:
             for begin in range(0, len(view), CHUNK_BYTES):
-                data = bytes(view[begin : begin + CHUNK_BYTES])
-                yield pb.UploadFileRequest(data=data)
-                sent += len(data)
+                part = view[begin : begin + CHUNK_BYTES]
+                yield pack(part)
+                sent += len(part)
                 if on_progress is not None:
                     on_progress(sent)
-    yield pb.UploadFileRequest(total_bytes=sent)
+    if not sized:
+        yield pb.UploadFileRequest(total_bytes=sent)
 
 
-def blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Yields the content of an open file."""
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the content of a file that the caller has opened."""
     while block := file.read(CHUNK_BYTES):
         yield block
+
+
+def _local_blocks(file: FileIO) -> Iterator[memoryview]:
+    """Yields the content of a local file, each piece in the place of the one before."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    while count := file.readinto(buffer):
+        yield buffer[:count]
 
 
 def as_bytes(data: str | bytes) -> bytes:
@@ -93,29 +108,31 @@ def as_bytes(data: str | bytes) -> bytes:
     return _wire.text(data).encode() if isinstance(data, str) else bytes(data)
 
 
-def open_source(source: Source) -> tuple[BinaryIO | None, Iterable[bytes], int | None]:
+def open_source(source: Source) -> tuple[FileIO | None, Iterable[Content], int | None]:
     """Returns the file to close afterwards, the pieces, and how many bytes they are, if known."""
     if isinstance(source, str | Path):
-        file = Path(source).open("rb")  # noqa: SIM115  # closed after the upload
-        return file, blocks(file), os.fstat(file.fileno()).st_size
+        file = Path(source).open("rb", buffering=0)  # noqa: SIM115  # closed after the upload
+        return file, _local_blocks(file), os.fstat(file.fileno()).st_size
     if isinstance(source, bytes | bytearray):
         return None, [source], len(source)
     if hasattr(source, "read"):
-        return None, blocks(cast("BinaryIO", source)), None
+        return None, _blocks(cast("BinaryIO", source)), None
     return None, source, None
 
 
 @contextlib.contextmanager
-def target_file(target: str | Path | BinaryIO) -> Iterator[BinaryIO]:
-    """Yields a file to write a download to; a path has it only once all has gone well."""
+def writer(target: str | Path | BinaryIO) -> Iterator[Callable[[Content], object]]:
+    """Yields what writes a download; a path has it only once all has gone well."""
     if not isinstance(target, str | Path):
-        yield target
+        yield lambda content: target.write(
+            bytes(content)
+        )  # a file of any class may know bytes alone
         return
     final = Path(target)
     part = final.with_name(f".{final.name}.{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
-            yield file
+            yield file.write
         part.replace(final)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -130,7 +147,7 @@ class _Sum:
         self._thread: ThreadPoolExecutor | None = None
         self._at_work: Future[None] | None = None
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Content) -> None:
         """Takes the next piece."""
         self._wait()
         if len(data) < _LARGE:
@@ -163,21 +180,19 @@ class Download:
         self._checked = False
         self.file: FileInfo | None = None
 
-    def add(self, message: pb.DownloadFileResponse) -> bytes:
+    def add(self, message: DownloadMessage) -> Content:
         """Takes the next message; returns its content.
 
         Raises:
             FileChecksumMismatchError: what arrived is not what was sent.
         """
+        if isinstance(message, memoryview):
+            return self._take(message)
         match message.WhichOneof("message"):
             case "file":
                 self.file = FileInfo.from_proto(message.file)
             case "data":
-                self._sum.update(message.data)
-                self._received += len(message.data)
-                if self._on_progress is not None:
-                    self._on_progress(self._received)
-                return message.data
+                return self._take(message.data)
             case "sha256":
                 self._checked = True
                 if message.sha256 != self._sum.digest():
@@ -185,6 +200,13 @@ class Download:
             case _:
                 pass
         return b""
+
+    def _take(self, content: Content) -> Content:
+        self._sum.update(content)
+        self._received += len(content)
+        if self._on_progress is not None:
+            self._on_progress(self._received)
+        return content
 
     def finish(self) -> FileInfo:
         """Returns the file once its stream has ended.

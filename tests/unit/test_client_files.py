@@ -35,12 +35,15 @@ class Workspace(file_service_pb2_grpc.FileServiceServicer):
         key = (header.sandbox_id, header.path)
         if key in self.files and not header.overwrite:
             fail(context, grpc.StatusCode.ALREADY_EXISTS, "FILE_EXISTS", path=header.path)
-        *messages, last = request_iterator
+        messages = list(request_iterator)
+        if not header.HasField("size_bytes"):
+            last = messages.pop()
+            assert last.HasField("total_bytes"), "the upload was cut"
+            header.size_bytes = last.total_bytes
         pieces = [message.data for message in messages]
-        assert last.total_bytes == sum(map(len, pieces))
         self.sizes += [len(piece) for piece in pieces]
         content = b"".join(pieces)
-        if header.HasField("size_bytes") and header.size_bytes != len(content):
+        if header.size_bytes != len(content):
             fail(context, grpc.StatusCode.DATA_LOSS, "FILE_CHECKSUM_MISMATCH")
         self.files[key] = content
         digest = hashlib.sha256(content).digest()

@@ -11,8 +11,19 @@ from typing import Any, TypeVar
 
 import grpc
 
+from codecontext._content import (
+    SERVICE,
+    Packed,
+    UploadMessage,
+    deserialize_upload,
+    pack,
+    serialize,
+)
 from codecontext.v1 import file_service_pb2 as pb
-from codecontext.v1.file_service_pb2_grpc import FileServiceServicer
+from codecontext.v1.file_service_pb2_grpc import (
+    FileServiceServicer,
+    add_FileServiceServicer_to_server,
+)
 from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.errors import FieldViolation, InvalidArgument
 from codecontext_service.files import names
@@ -41,6 +52,24 @@ _ResultT = TypeVar("_ResultT")
 _Call = grpc.aio.ServicerContext[Any, Any]
 
 
+def add_file_service(servicer: FileServicer, server: grpc.aio.Server) -> None:
+    """Adds the service to a server, whose transfers send packed content and receive content as it is."""
+    transfers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "UploadFile": grpc.stream_unary_rpc_method_handler(
+            servicer.UploadFile,
+            request_deserializer=deserialize_upload,
+            response_serializer=pb.UploadFileResponse.SerializeToString,
+        ),
+        "DownloadFile": grpc.unary_stream_rpc_method_handler(
+            servicer.DownloadFile,
+            request_deserializer=pb.DownloadFileRequest.FromString,
+            response_serializer=serialize,
+        ),
+    }
+    add_FileServiceServicer_to_server(servicer, server)
+    server.add_registered_method_handlers(SERVICE, transfers)  # in the place of the generated ones
+
+
 @refuse_missing
 class FileServicer(FileServiceServicer):
     """Turns calls into operations on workspaces; see the proto for what each call promises."""
@@ -62,11 +91,11 @@ class FileServicer(FileServiceServicer):
 
     @unary
     async def UploadFile(  # noqa: D102
-        self, request_iterator: AsyncIterator[pb.UploadFileRequest], context: _Call
+        self, request_iterator: AsyncIterator[UploadMessage], context: _Call
     ) -> pb.UploadFileResponse:
         messages = aiter(request_iterator)
         first = await anext(messages, None)
-        if first is None or first.WhichOneof("message") != "header":
+        if not isinstance(first, pb.UploadFileRequest) or not first.HasField("header"):
             raise InvalidArgument(
                 FieldViolation("header", "is missing: the first message names the file")
             )
@@ -77,9 +106,9 @@ class FileServicer(FileServiceServicer):
             return pb.UploadFileResponse(file=_info(await session.do(upload.finish)))
 
     @stream
-    async def DownloadFile(  # noqa: D102
+    async def DownloadFile(  # type: ignore[override]  # noqa: D102  # see `add_file_service`
         self, request: pb.DownloadFileRequest, context: _Call
-    ) -> AsyncIterator[pb.DownloadFileResponse]:
+    ) -> AsyncIterator[pb.DownloadFileResponse | Packed]:
         checks = Checks()
         offset = checks.not_negative("offset", request.offset)
         length = checks.not_negative("length", request.length)
@@ -90,11 +119,17 @@ class FileServicer(FileServiceServicer):
                 lambda: Download(session.workspace, path, offset, length, session.resources)
             )
             yield pb.DownloadFileResponse(file=_info(download.info))
+            buffer = memoryview(bytearray(min(_CHUNK, download.left)))
+
+            def read() -> Packed | None:
+                data = download.read(buffer)
+                return pack(data) if data else None
+
             # The next piece is read while this one is sent.
-            reading = _begin(session.do(lambda: download.read(_CHUNK)))
-            while data := await reading:
-                reading = _begin(session.do(lambda: download.read(_CHUNK)))
-                yield pb.DownloadFileResponse(data=data)
+            reading = _begin(session.do(read))
+            while (packed := await reading) is not None:
+                reading = _begin(session.do(read))
+                yield packed
             yield pb.DownloadFileResponse(sha256=download.sha256)
 
     # Names
@@ -191,29 +226,35 @@ def _upload_request(header: pb.UploadFileHeader) -> UploadRequest:
 
 
 async def _receive(
-    session: Session, upload: Upload, messages: AsyncIterator[pb.UploadFileRequest]
+    session: Session, upload: Upload, messages: AsyncIterator[UploadMessage]
 ) -> None:
     """Writes each piece while the next one comes."""
     writing: asyncio.Future[None] | None = None
     ended = False
-    while message := await _next(session, messages):
-        kind = message.WhichOneof("message")
+    while (message := await _next(session, messages)) is not None:
         if ended:
             raise InvalidArgument(FieldViolation("total_bytes", "is not in the last message"))
-        if kind == "total_bytes":
+        if not isinstance(message, memoryview) and message.HasField("total_bytes"):
             upload.end(message.total_bytes)
             ended = True
             continue
-        if kind != "data":
-            raise InvalidArgument(FieldViolation("data", "is missing: one header, then content"))
-        if len(message.data) > _MAX_DATA:
-            text = f"has {len(message.data)} bytes; at most {_MAX_DATA} are allowed"
+        data = _content(message)
+        if len(data) > _MAX_DATA:
+            text = f"has {len(data)} bytes; at most {_MAX_DATA} are allowed"
             raise InvalidArgument(FieldViolation("data", text))
         if writing is not None:
             await writing
-        writing = _begin(session.do(functools.partial(upload.write, message.data)))
+        writing = _begin(session.do(functools.partial(upload.write, data)))
     if writing is not None:
         await writing
+
+
+def _content(message: UploadMessage) -> bytes | memoryview:
+    if isinstance(message, memoryview):
+        return message
+    if message.HasField("data"):  # beside fields that are not known here
+        return message.data
+    raise InvalidArgument(FieldViolation("data", "is missing: one header, then content"))
 
 
 def _begin(work: Coroutine[Any, Any, _ResultT]) -> asyncio.Future[_ResultT]:
@@ -223,9 +264,7 @@ def _begin(work: Coroutine[Any, Any, _ResultT]) -> asyncio.Future[_ResultT]:
     return begun
 
 
-async def _next(
-    session: Session, messages: AsyncIterator[pb.UploadFileRequest]
-) -> pb.UploadFileRequest | None:
+async def _next(session: Session, messages: AsyncIterator[UploadMessage]) -> UploadMessage | None:
     """Waits for the next message, or for the end of the sandbox."""
     coming = asyncio.ensure_future(anext(messages, None))
     try:

@@ -118,14 +118,14 @@ class Upload:
         finally:
             os.close(source)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         self._sum.update(data)
         with memoryview(data) as view:
             written = 0
             while written < len(view):
                 written += os.write(self._file, view[written:])
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Takes the next piece.
 
         Raises:
@@ -224,14 +224,16 @@ class Download:
         """The file as it was opened."""
         self._at = offset
         # What the code appends meanwhile is not waited for: that might never end.
-        self._left = min(length or found.st_size, found.st_size - offset)
+        self.left = min(length or found.st_size, found.st_size - offset)
+        """How many bytes are still to be read."""
         self._sum = hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
-        """Returns the next bytes; nothing at the end."""
-        data = os.pread(self._file, min(size, self._left), self._at)
+    def read(self, buffer: memoryview) -> memoryview:
+        """Reads the next bytes into the begin of a buffer, and returns that part; nothing at the end."""
+        wanted = buffer[: self.left]
+        data = wanted[: os.preadv(self._file, [wanted], self._at)]
         self._at += len(data)
-        self._left -= len(data)
+        self.left -= len(data)
         self._sum.update(data)
         return data
 

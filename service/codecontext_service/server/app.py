@@ -17,12 +17,11 @@ from codecontext.v1 import (
     code_context_service_pb2,
     code_context_service_pb2_grpc,
     file_service_pb2,
-    file_service_pb2_grpc,
     sandbox_service_pb2,
     sandbox_service_pb2_grpc,
 )
 from codecontext_service.api.code_contexts import CodeContextServicer
-from codecontext_service.api.files import FileServicer
+from codecontext_service.api.files import FileServicer, add_file_service
 from codecontext_service.api.host import HostInfo
 from codecontext_service.api.sandboxes import SandboxServicer
 from codecontext_service.config import Config, ConfigError
@@ -154,7 +153,7 @@ class Server:
         sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(
             SandboxServicer(config, sandboxes, manager.answers, host), server
         )
-        file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(sandboxes), server)
+        add_file_service(FileServicer(sandboxes), server)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
