@@ -18,7 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from support.kernels import NEEDS_KERNELS
 
 MODULE = [sys.executable, "-m", "codecontext_service.cli"]
@@ -345,6 +348,13 @@ def test_delete_while_executing(cli: Cli) -> None:
     assert b"CONTEXT_DELETED" in err
 
 
+def _wait_until_serving(target: str) -> None:
+    """Waits for the end of a server's start: one that is stopped before has no status of 0."""
+    with grpc.insecure_channel(target) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest(), wait_for_ready=True, timeout=60)
+        assert any(answer.status == HealthCheckResponse.SERVING for answer in watch)
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Callable[..., Cli]]:
     """Starts servers by the command itself; they must end well."""
@@ -369,7 +379,7 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Cli]]:
                 assert process.wait(60) == 0
 
             stack.callback(stop)
-            _wait_until(lambda: process.poll() is not None or cli("info").returncode == 0)
+            _wait_until_serving(cli.target)
             return cli
 
         yield serve
