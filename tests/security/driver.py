@@ -161,6 +161,8 @@ class Driver:
             return verb(next(each for each in ATTEMPTS if each.name == name))
         except Exception as error:
             return {"fault": f"{type(error).__name__}: {error}"}
+        finally:
+            self.stage.reap_orphans()
 
 
 def _report_of(output: str) -> Report:

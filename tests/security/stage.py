@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 from support.servers import ServerProcess
 
 from codecontext import CodeContextClient
@@ -253,6 +254,13 @@ class Stage:
     def next_tag(self) -> None:
         """Takes another name for the processes that an attempt may leave."""
         self.facts["tag"] = f"left-{secrets.token_hex(4)}"
+
+    def reap_orphans(self) -> None:
+        """Reaps what has become a child of this process, the arena's pid 1: it can be thousands."""
+        own = {self.server.process.pid, self.neighbour.process.pid}
+        for each in psutil.Process().children():
+            if each.pid not in own and each.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(each.pid, 0)
 
     def damage(self) -> str:
         """Says what of the stage is broken; empty if nothing is."""

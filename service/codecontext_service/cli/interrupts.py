@@ -1,4 +1,8 @@
-"""Ctrl-C and termination while code runs: the code is stopped first, this program second."""
+"""Ctrl-C and termination while code runs: the code is stopped first, this program second.
+
+What a signal raises inside of gRPC would leave its locks held, and the next call would wait for them forever.
+So while this program waits for a call the call is ended first, by another thread, and then it is raised.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,51 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class _Wait:
+    """A wait for a call of gRPC."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self.end = end
+        self.put_off: BaseException | None = None
+        """What is raised after it."""
+
+
+_waits: list[_Wait] = []
+"""What the main thread waits for, if it does; the innermost is the last."""
+
+
+@contextmanager
+def ended_by(end: Callable[[], None]) -> Iterator[None]:
+    """Has a signal end the block, which waits for a call of gRPC, before anything is raised.
+
+    For use in the main thread.
+
+    Args:
+        end: Called in a thread of its own; the block must come to its end by it, by an error or without.
+    """
+    wait = _Wait(end)
+    _waits.append(wait)
+    try:
+        yield
+    except Exception:
+        if wait.put_off is None:
+            raise
+    finally:
+        _waits.remove(wait)
+    if wait.put_off is not None:
+        raise wait.put_off
+
+
+def _raise(error: BaseException) -> None:
+    """Raises what a signal stands for: at once, or once a call that is waited for has ended."""
+    if not _waits:
+        raise error
+    wait = _waits[-1]
+    if wait.put_off is None:
+        wait.put_off = error
+        threading.Thread(target=wait.end, name="end of a wait", daemon=True).start()
 
 
 class Interrupts:
@@ -37,8 +86,9 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.immediate or self.count > 1:
-            raise KeyboardInterrupt
-        self.stop()
+            _raise(KeyboardInterrupt())
+        else:
+            self.stop()
 
     def stop(self) -> None:
         """Stops the run without waiting for it."""
@@ -50,7 +100,7 @@ def cleanup_on_termination() -> Iterator[None]:
     """Makes SIGTERM and SIGHUP leave the block by `SystemExit`, so that its cleanup runs."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        _raise(SystemExit(128 + number))
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from codecontext_service.cli import exits
 from codecontext_service.cli.failures import say
-from codecontext_service.cli.interrupts import Interrupts
+from codecontext_service.cli.interrupts import Interrupts, ended_by
 from codecontext_service.cli.printers import Printer, outcome_name
 
 if TYPE_CHECKING:
-    from codecontext import CodeContextClient
+    from codecontext import CodeContextClient, EventStream
     from codecontext.v1 import execution_pb2
 
 
@@ -89,7 +89,7 @@ def run_shown(
     )
     with Interrupts(stop) as interrupts, events:
         interrupts.immediate = True  # no event, no id: what runs may be somebody else's
-        for event in events:
+        while (event := _next(events)) is not None:
             execution_id = event.execution_id
             interrupts.immediate = False
             printer.show(event)
@@ -104,6 +104,11 @@ def run_shown(
                 return RunEnd(status=status, state_kept=event.completed.state_kept)
     say("the stream ended without saying how the run ended")
     return RunEnd(status=exits.SERVICE_FAILED, state_kept=False)
+
+
+def _next(events: EventStream[execution_pb2.ExecutionEvent]) -> execution_pb2.ExecutionEvent | None:
+    with ended_by(events.close):
+        return next(events, None)
 
 
 @contextmanager
@@ -132,7 +137,8 @@ def own_context(
     """
     from codecontext import CodeContextError, ContextNotFoundError
 
-    with Interrupts(lambda: None) as interrupts:  # don't lose a context that is there already
+    # A first Ctrl-C waits, not to lose a context that is there already; a create that is ended leaves none.
+    with Interrupts(lambda: None) as interrupts, ended_by(client.close):
         context_id = client.create_code_context(
             language, runtime=runtime, cwd=cwd, labels=labels, idle_timeout=idle_timeout
         ).id
@@ -143,7 +149,8 @@ def own_context(
     finally:
         failing = sys.exc_info()[0] is not None
         try:
-            client.delete_code_context(context_id, force=True, deadline=_DELETE_S)
+            with ended_by(client.close):
+                client.delete_code_context(context_id, force=True, deadline=_DELETE_S)
         except ContextNotFoundError:
             pass
         except CodeContextError as error:
