@@ -24,6 +24,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from support.kernels import NEEDS_KERNELS
 
+HEEDING = ["env", "--default-signal=HUP"]  # whoever runs the tests by nohup ignores it
 MODULE = [sys.executable, "-m", "codecontext_service.cli"]
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>])")
 
@@ -68,7 +69,7 @@ class Cli:
     def started(self, code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """`run` of code that goes on, once it has written its first line, `begun`."""
         process = subprocess.Popen(
-            [*MODULE, "run", *(arguments or ("--label", self.label)), "-c", code],
+            [*HEEDING, *MODULE, "run", *(arguments or ("--label", self.label)), "-c", code],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
