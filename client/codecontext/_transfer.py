@@ -1,11 +1,9 @@
 """The content of uploads and downloads: cut into messages on the way out, checked on the way in."""
 
 import contextlib
-import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -14,15 +12,13 @@ from codecontext import _wire
 from codecontext._calls import Call
 from codecontext._channel import TRANSFER_DEADLINE_S
 from codecontext._content import Content, DownloadMessage, FileStub, Packed, pack
+from codecontext._sum import Sum
 from codecontext._wire import HasId, Seconds
 from codecontext.errors import FileChecksumMismatchError
 from codecontext.files import FileInfo
 from codecontext.v1 import file_service_pb2 as pb
 
 CHUNK_BYTES = 1 << 20
-_LARGE = 256 * 1024
-"""Of how many bytes a sum takes long enough to be made in a thread."""
-
 Source = str | Path | bytes | BinaryIO | Iterable[bytes]
 """What to upload: the path of a local file, an open binary file, the content, or its pieces."""
 
@@ -139,36 +135,6 @@ def writer(target: str | Path | BinaryIO) -> Iterator[Callable[[Content], object
         raise
 
 
-class _Sum:
-    """The SHA-256 of content that comes in pieces: of large ones beside what else is done."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-        self._thread: ThreadPoolExecutor | None = None
-        self._at_work: Future[None] | None = None
-
-    def update(self, data: Content) -> None:
-        """Takes the next piece."""
-        self._wait()
-        if len(data) < _LARGE:
-            self._sum.update(data)
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "codecontext-sum")
-        self._at_work = self._thread.submit(self._sum.update, data)
-
-    def digest(self) -> bytes:
-        """Returns the sum, after the last piece."""
-        self._wait()
-        if self._thread is not None:
-            self._thread.shutdown()
-        return self._sum.digest()
-
-    def _wait(self) -> None:
-        if self._at_work is not None:
-            self._at_work.result()
-
-
 class Download:
     """Takes the messages of a download, and checks their sum."""
 
@@ -176,7 +142,7 @@ class Download:
         self._path = path
         self._on_progress = on_progress
         self._received = 0
-        self._sum = _Sum()
+        self._sum = Sum()
         self._checked = False
         self.file: FileInfo | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -119,10 +120,13 @@ class FileServicer(FileServiceServicer):
                 lambda: Download(session.workspace, path, offset, length, session.resources)
             )
             yield pb.DownloadFileResponse(file=_info(download.info))
-            buffer = memoryview(bytearray(min(_CHUNK, download.left)))
+            # Two in turns: of what is in one the sum may still be made while the other is filled.
+            buffers = itertools.cycle(
+                [memoryview(bytearray(min(_CHUNK, download.left))) for _ in range(2)]
+            )
 
             def read() -> Packed | None:
-                data = download.read(buffer)
+                data = download.read(next(buffers))
                 return pack(data) if data else None
 
             # The next piece is read while this one is sent.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 from dataclasses import dataclass, replace
 
+from codecontext._sum import Sum
 from codecontext_service.domain.errors import (
     FieldViolation,
     FileChecksumMismatch,
@@ -64,7 +64,8 @@ class Upload:
         self._workspace = workspace
         self._request = request
         self._shown = show(b"/".join(request.path))
-        self._sum = hashlib.sha256()
+        self._sum = Sum()
+        done.callback(self._sum.close)
         self._received = 0
         self._sent: int | None = None
         with workspace.failures(request.path):
@@ -127,6 +128,9 @@ class Upload:
 
     def write(self, data: bytes | memoryview) -> None:
         """Takes the next piece.
+
+        Args:
+            data: It; it must stay as it is until the next call.
 
         Raises:
             FileChecksumMismatch: More comes than was announced.
@@ -226,10 +230,15 @@ class Download:
         # What the code appends meanwhile is not waited for: that might never end.
         self.left = min(length or found.st_size, found.st_size - offset)
         """How many bytes are still to be read."""
-        self._sum = hashlib.sha256()
+        self._sum = Sum()
+        done.callback(self._sum.close)
 
     def read(self, buffer: memoryview) -> memoryview:
-        """Reads the next bytes into the begin of a buffer, and returns that part; nothing at the end."""
+        """Reads the next bytes into the begin of a buffer, and returns that part; nothing at the end.
+
+        Args:
+            buffer: Another one than that of the call before.
+        """
         wanted = buffer[: self.left]
         data = wanted[: os.preadv(self._file, [wanted], self._at)]
         self._at += len(data)

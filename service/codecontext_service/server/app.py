@@ -53,6 +53,7 @@ _SERVICES = tuple(
         (file_service_pb2.DESCRIPTOR, "FileService"),
     )
 )
+_LOOKAHEAD_BYTES = 4 << 20
 _STOP_S = 2.0
 """How long calls that still go on have after everything is gone, for instance health watches."""
 
@@ -136,6 +137,9 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", config.max_receive_message_bytes),
                 ("grpc.max_send_message_length", 16 << 20),
+                # What comes faster than it is taken waits at its sender, but for this much of a stream.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
                 ("grpc.so_reuseport", 0),  # a second server on the same port is an error
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
                 ("grpc.http2.max_ping_strikes", 0),

@@ -8,7 +8,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
 _LARGEST = 8 << 20
 """Buffers up to this size, in bytes, are taken from memory that was freed before."""
-_KEPT = 16 << 20
+_KEPT = 8 << 20
 """How many freed bytes an arena keeps at most."""
 _ARENAS = 2
 
