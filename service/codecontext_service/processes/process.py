@@ -6,12 +6,19 @@ import asyncio
 import contextlib
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codecontext_service.workers.syscalls import system_call
+
 _REPORT_WAIT_S = 1.0
 """How long a process may have ended before its reaper tells how."""
+
+
+_helpers = ThreadPoolExecutor(1, "end")
+"""Helps processes to end: one at a time, as more could not be faster."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,15 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def kill_fast(self) -> None:
+        """Kills it as `kill` does, perhaps a moment later, and has a second processor help it to end.
+
+        Most of the time that a process takes to end it takes its memory apart, page by page, from the one
+        end; Linux does the same from the other one for whoever asks it to, with process_mrelease(2).
+        """
+        if self._pidfd >= 0:
+            _helpers.submit(_kill_and_help, os.dup(self._pidfd))
+
     def on_report(self, report: dict[str, Any]) -> None:
         """Takes what its reaper tells of its end."""
         self._end(ProcessExit.from_report(report))
@@ -114,3 +130,13 @@ class Process:
     def _end(self, exit_: ProcessExit) -> None:
         if not self.ended.done():
             self.ended.set_result(exit_)
+
+
+def _kill_and_help(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        system_call("process_mrelease", pidfd, 0)
+    except OSError:  # it has ended, or Linux is older than 5.15
+        pass
+    finally:
+        os.close(pidfd)

@@ -319,7 +319,7 @@ class ChannelInterpreter:
         """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
         self._killed = True
         self.member.kill()
-        self._process.kill()  # it would be killed next; so both give back their memory at once
+        self._process.kill_fast()  # it would be killed next
 
     async def usage(self) -> Usage:
         """Measures what its processes use.
