@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from figures import Figures
+
+_LEAST = 3
+"""How often something is done at least."""
+_MOST_S = 8.0
+"""After so many seconds the whole does it no more: a slow machine does it less often, and ends in time too."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,20 @@ class Effort:
         return self.share < 1
 
     def times(self, count: int) -> int:
-        """Returns how often something is done that the whole does so often; at least 3 times."""
-        return max(3, round(count * self.share))
+        """Returns how often something is done that the whole does so often."""
+        return max(_LEAST, round(count * self.share))
 
     def rounds(self, figures: Figures, count: int) -> Iterator[Figures]:
-        """Yields where to put the figures of each round; those of the first tenth go nowhere, to warm up."""
+        """Yields where to put the figures of each round; those of the first tenth go nowhere, to warm up.
+
+        Args:
+            figures: Where they go after that.
+            count: How many rounds the whole has, if they don't take too long.
+        """
         count = self.times(count)
+        end = time.monotonic() + _MOST_S * self.share
         nowhere = Figures()
         for number in range(-max(1, count // 10), count):
+            if number >= _LEAST and time.monotonic() > end:
+                return
             yield figures if number >= 0 else nowhere
