@@ -24,9 +24,9 @@ from snippets import SNIPPETS, Snippets, request
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 
-_ROUNDS = {1: 3, 16: 1, 64: 1}
+_ROUNDS = {1: 2, 16: 1, 64: 1}
 """By the number of clients: how often everything is done."""
-_QUICK_ROUNDS = {1: 1, 16: 1}
+_QUICK_ROUNDS = {1: 1}
 
 _CALLS = 320
 """How many quick calls all clients make together in a round."""

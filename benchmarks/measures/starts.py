@@ -22,7 +22,7 @@ _IMPORTS = "import IPython, numpy, pandas, matplotlib.pyplot"
 
 def measure(figures: Figures, effort: Effort) -> None:
     """Measures starts in turns with the start of a Python that imports the same."""
-    for _ in range(effort.times(15)):
+    for _ in range(effort.times(10)):
         with figures.timed("python -c 'import IPython, numpy, pandas, …'"):
             subprocess.run([sys.executable, "-c", _IMPORTS], check=True)
         began = time.perf_counter()

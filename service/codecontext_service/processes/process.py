@@ -89,7 +89,7 @@ class Process:
         """Kills it as `kill` does, perhaps a moment later, and has a second processor help it to end.
 
         Most of the time that a process takes to end it takes its memory apart, page by page, from the one
-        end; Linux does the same from the other one for whoever asks it to, with process_mrelease(2).
+        end; for whoever asks by process_mrelease(2) Linux does the same, since 6.18 from the other end.
         """
         if self._pidfd >= 0:
             _helpers.submit(_kill_and_help, os.dup(self._pidfd))
