@@ -40,6 +40,9 @@ kernelspec = "python3"
 pool_size = 2
 """
 
+_REFILL_BEGUN_S = 0.03
+"""After this long the refill of a pool has begun, and has not ended."""
+
 EXPECTATIONS = (
     *(
         Expectation(f"create from the pool, {each}", 3.0, EMPTY_CALL)
@@ -69,6 +72,8 @@ def measure(figures: Figures, effort: Effort) -> None:
                     _pooled(into, stub, floor, runtime)
                 for into in effort.rounds(figures, 30):
                     _past_the_pool(into, stub, runtime)
+                for into in effort.rounds(figures, 20):
+                    _beside_a_refill(into, stub, runtime)
             elif runtime.name == _KERNEL:
                 for into in effort.rounds(figures, 20):
                     _pooled(into, stub, floor, runtime)
@@ -90,6 +95,25 @@ def _pooled(
     into.add(f"own memory of an idle context, {name}", own, unit="byte")
     wait_for_pool(stub, name)
     with into.timed(f"delete, {name}", floor=EMPTY_CALL):
+        delete(stub, context_id)
+
+
+def _beside_a_refill(into: Figures, stub: CodeContextServiceStub, runtime: pb.RuntimeInfo) -> None:
+    """Deletes a context, and creates one of those that are left, while the pool is refilled."""
+    name = runtime.name
+    idle = create(stub, runtime=name)
+    run(stub, idle, SNIPPETS[runtime.language].run)
+    wait_for_pool(stub, name)
+    taken = create(stub, runtime=name)
+    time.sleep(_REFILL_BEGUN_S)
+    with into.timed(f"delete beside a refill, {name}", floor=f"delete, {name}"):
+        delete(stub, idle)
+    wait_for_pool(stub, name)
+    other = create(stub, runtime=name)
+    time.sleep(_REFILL_BEGUN_S)
+    with into.timed(f"create beside a refill, {name}", floor=f"create from the pool, {name}"):
+        left = create(stub, runtime=name)
+    for context_id in (taken, other, left):
         delete(stub, context_id)
 
 

@@ -19,6 +19,7 @@ EXPECTATIONS = (
     Expectation("RunCode('1+1')", 1.8, EMPTY_CALL),
     Expectation("RunCode('1+1')", 3.0, EMPTY_CALL, percentile=99),
     Expectation("RunCode('1+1'), javascript", 1.5, EMPTY_CALL),
+    Expectation("RunCode('echo 2'), bash", 1.8, EMPTY_CALL),
 )
 
 _PYTHON = SNIPPETS["python"]

@@ -11,6 +11,8 @@ from codecontext.v1 import file_service_pb2 as pb
 from codecontext.v1.file_service_pb2_grpc import FileServiceStub
 
 _KEY = b"\x12"  # of `bytes data = 2`
+_LONGEST = 5
+"""How many bytes a length has at most. Whoever sends may write more of them: those are protobuf's affair."""
 SERVICE = pb.DESCRIPTOR.services_by_name["FileService"].full_name
 
 
@@ -39,7 +41,7 @@ def unpack(message: bytes) -> memoryview | None:
     if not message.startswith(_KEY):
         return None
     length, at, shift = 0, len(_KEY), 0
-    while at < len(message):
+    while at < min(len(message), len(_KEY) + _LONGEST):
         byte = message[at]
         length |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7

@@ -12,9 +12,15 @@ _LARGE = 256 * 1024
 class Sum:
     """A SHA-256, of large pieces in a thread: each must stay as it is until the next one comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: ThreadPoolExecutor | None = None) -> None:
+        """Starts with nothing.
+
+        Args:
+            threads: Where the sums of many are made; by default in a thread of this one's own.
+        """
         self._sum = hashlib.sha256()
-        self._thread: ThreadPoolExecutor | None = None
+        self._threads = threads
+        self._own: ThreadPoolExecutor | None = None
         self._at_work: Future[None] | None = None
 
     def update(self, data: Content) -> None:
@@ -23,20 +29,16 @@ class Sum:
         if len(data) < _LARGE:
             self._sum.update(data)
             return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "codecontext-sum")
-        self._at_work = self._thread.submit(self._sum.update, data)
+        if self._threads is None:
+            self._threads = self._own = ThreadPoolExecutor(1, "codecontext-sum")
+        self._at_work = self._threads.submit(self._sum.update, data)
 
     def digest(self) -> bytes:
         """Returns the sum, after the last piece."""
         self._wait()
-        self.close()
+        if self._own is not None:
+            self._own.shutdown(wait=False)
         return self._sum.digest()
-
-    def close(self) -> None:
-        """Ends the thread, if there is one. May be repeated."""
-        if self._thread is not None:
-            self._thread.shutdown()
 
     def _wait(self) -> None:
         if self._at_work is not None:

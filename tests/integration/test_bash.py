@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import Watch, processes_of
 from support.runs import until
-from support.servers import MODES, ServerProcess
+from support.servers import ServerProcess
 
 from codecontext import (
     CodeContext,
@@ -35,26 +34,6 @@ def run(client: CodeContextClient, context: CodeContext):
         return client.run_code(code, context=context, **{"timeout": 30, **options})
 
     return run
-
-
-@pytest.mark.parametrize("flags", MODES)
-def test_bash_wherever_contexts_live(tmp_path: Path, flags: tuple[str, ...]) -> None:
-    """A shell works, crashes, restarts and ends in cells, in pid namespaces, and below keepers."""
-    with (
-        ServerProcess(tmp_path / "state", *flags) as server,
-        CodeContextClient(server.target) as client,
-    ):
-        context = client.create_code_context("bash")
-        assert client.run_code("sleep 60 & echo $((6 * 7))", context=context).stdout == "42\n"
-        crashed = client.run_code("kill -KILL $$", context=context)
-        assert (crashed.outcome, "SIGKILL" in crashed.outcome_message) == ("CRASHED", True)
-        client.restart_code_context(context)
-        assert client.run_code("pwd", context=context).stdout.strip() == context.cwd
-        assert client.run_code("sleep 60", context=context, timeout=0.2).outcome == "TIMED_OUT"
-        with Watch(processes_of(server, context)) as processes:
-            client.delete_code_context(context)
-            assert processes.living() == []
-        assert server.stop() == 0
 
 
 def test_options_and_the_directory_persist(run) -> None:

@@ -95,12 +95,13 @@ def test_without_namespaces_a_weaker_tier_is_taken_and_said(
     client.delete_code_context(context)
 
 
-@pytest.mark.parametrize("language", ["python", "bash"])
+@pytest.mark.parametrize("language", ["python", "bash", "javascript", "typescript"])
 def test_contexts_have_their_own_files_and_no_others(
     server: ServerProcess, client: CodeContextClient, language: str
 ) -> None:
     """A context reads and writes its workspace and its temporary folder, and neither another's nor /tmp."""
-    write = {"python": "open({!r}, 'w').close()", "bash": ": >{}"}[language]
+    script = "require('fs').writeFileSync({!r}, '')"
+    write = {"python": "open({!r}, 'w').close()", "bash": ": >{}"}.get(language, script)
     one = client.create_code_context(language)
     two = client.create_code_context()
     try:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from support.kernels import NEEDS_KERNELS
+from support.kernels import NEEDS_KERNELS, write_kernelspecs
 from support.languages import DIALECTS, NATIVE, Dialect
-from support.runs import LiveRun
-from support.servers import residence_of
+from support.processes import Watch, processes_of
+from support.runs import LiveRun, queued, state_of, until
+from support.servers import MODES, ServerProcess, residence_of
 
 from codecontext import (
     CodeContext,
@@ -21,6 +23,7 @@ from codecontext import (
     ContextDeletedError,
     ContextExecutingError,
     ContextFailedError,
+    ContextState,
     Execution,
     InputNotRequestedError,
     InvalidArgumentError,
@@ -116,6 +119,17 @@ def test_output_is_apart_and_in_order(
     assert execution.outcome == "SUCCEEDED"
     assert execution.stdout.splitlines() == [f"out {number}" for number in range(20)]
     assert execution.stderr.splitlines() == [f"err {number}" for number in range(20)]
+
+
+@pytest.mark.needs("order")
+def test_streams_keep_their_order(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """What goes to standard output and to standard error in turns comes in the code's order."""
+    code = "\n".join((dialect.say("one"), dialect.complain("two"), dialect.say("three")) * 5)
+    events = client.run_code_stream(code, context=context)
+    shown = [event.stdout or event.stderr for event in events if event.stdout or event.stderr]
+    assert b"".join(shown).split() == [b"one", b"two", b"three"] * 5
 
 
 def test_all_output_comes(
@@ -250,6 +264,7 @@ def test_environment(client: CodeContextClient, dialect: Dialect) -> None:
     """Environment variables are data: whatever they hold, the code finds it, and nothing runs."""
     context = create(client, dialect, env_vars={"NASTY": NASTY, "EMPTY": ""})
     try:
+        assert client.run_code(dialect.variable("EMPTY"), context=context).stdout == "\n"
         read = client.run_code(dialect.variable("NASTY"), context=context)
         assert read.stdout == NASTY + "\n"
         if "environment" not in dialect.cannot:
@@ -332,6 +347,58 @@ def test_a_kill_is_a_crash(
     execution = started.result()
     assert execution.outcome == "CRASHED"
     assert "SIGKILL" in execution.outcome_message
+
+
+def test_a_crash_between_runs_fails_the_context(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """An interpreter that dies while nothing runs fails its context, which can be deleted then."""
+    _interpreter_of(context).send_signal(signal.SIGKILL)
+    until(lambda: state_of(client, context) is ContextState.FAILED)
+    with pytest.raises(ContextFailedError, match="SIGKILL"):
+        client.run_code(dialect.say("on"), context=context)
+    client.delete_code_context(context)
+
+
+def test_queued_runs_outlive_a_failure_and_no_crash(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Runs that wait go on after one that fails; after a crash they end as NOT_STARTED."""
+    codes = (dialect.fail, dialect.say("on"), dialect.exit(3), dialect.say("never"))
+    with LiveRun(client, context, dialect.ask, allow_input=True) as first, ExitStack() as stack:
+        sequence = first.asked()
+        waiting = []
+        for code in codes:
+            waiting.append(stack.enter_context(LiveRun(client, context, code)))
+            queued(client, context, len(waiting))
+        client.send_input(first.execution_id, "you", sequence=sequence)
+        assert first.outcome == "SUCCEEDED"
+        expected = ["RAISED", "SUCCEEDED", "CRASHED", "NOT_STARTED"]
+        assert [run.outcome for run in waiting] == expected
+
+
+def test_a_restart_is_a_fresh_start(client: CodeContextClient, dialect: Dialect) -> None:
+    """A restarted context has its id, its variables of the environment and its files, and no state or count."""
+    context = create(client, dialect, env_vars={"NASTY": NASTY})
+    client.run_code(dialect.keep("PATHLESS", "secret"), context=context)
+    client.run_code(dialect.save("kept.txt", "kept"), context=context)
+    assert client.get_code_context(context).execution_count == 2
+    assert client.restart_code_context(context).id == context.id
+    assert client.get_code_context(context).execution_count == 0
+    assert "secret" not in client.run_code(dialect.tell("PATHLESS"), context=context).stdout
+    assert client.run_code(dialect.variable("NASTY"), context=context).stdout == NASTY + "\n"
+    assert client.run_code(dialect.load("kept.txt"), context=context).stdout.strip() == "kept"
+    client.delete_code_context(context)
+
+
+def test_a_restart_ends_what_runs(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A run that a restart ends says so, and the next one finds a fresh interpreter."""
+    started = Started(client, context, f"{dialect.say('begun')}\n{dialect.endless}")
+    client.restart_code_context(context)
+    assert started.result().outcome == "CONTEXT_RESTARTED"
+    assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
 
 
 def test_want_of_memory(client: CodeContextClient, dialect: Dialect) -> None:
@@ -417,6 +484,45 @@ def test_files_are_shared_in_a_sandbox(
         read = client.run_code(other.load("shared.txt"), context=reader)
         client.delete_code_context(reader)
         assert read.stdout == f"from {dialect.language}"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            each.values[0], id=each.id, marks=pytest.mark.xdist_group(f"languages-{each.id}")
+        )
+        for each in MODES
+    ],
+)
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A server that contains its contexts as well as it can, or little, or hardly."""
+    kernels = write_kernelspecs(tmp_path_factory.mktemp("jupyter"))
+    folder = tmp_path_factory.mktemp("place")
+    flags = ("--jupyter-paths", str(kernels), "--pool-size", "0")
+    with ServerProcess(folder, *flags, *request.param) as each:
+        yield each
+        assert each.stop() == 0
+
+
+def test_every_language_lives_wherever_contexts_do(place: ServerProcess, dialect: Dialect) -> None:
+    """An interpreter works, crashes, restarts and ends in cells, in pid namespaces, and below keepers."""
+    with CodeContextClient(place.target) as client:
+        context = create(client, dialect)
+        assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
+        assert client.run_code(dialect.exit(3), context=context).outcome == "CRASHED"
+        client.restart_code_context(context)
+        client.run_code(dialect.save("kept.txt", "kept"), context=context)
+        assert client.run_code(dialect.load("kept.txt"), context=context).stdout.strip() == "kept"
+        if "be interrupted" not in dialect.cannot:
+            run = client.run_code(dialect.strict, context=context, timeout=0.2)
+            assert (run.outcome, run.state_kept) == ("TIMED_OUT", True)
+        assert client.run_code(dialect.daemon, context=context).outcome == "SUCCEEDED"
+        with Watch(processes_of(place, context)) as processes:
+            client.delete_code_context(context)
+            assert processes.living() == []
 
 
 def test_aliases(client: CodeContextClient, dialect: Dialect) -> None:

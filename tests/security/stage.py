@@ -260,7 +260,7 @@ class Stage:
         own = {self.server.process.pid, self.neighbour.process.pid}
         for each in psutil.Process().children():
             if each.pid not in own and each.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(each.pid, 0)
+                os.waitpid(each.pid, os.WNOHANG)  # some of its threads may live
 
     def damage(self) -> str:
         """Says what of the stage is broken; empty if nothing is."""

@@ -73,7 +73,7 @@ class Dialect:
     cannot: frozenset[str] = frozenset()
     """What it can't do: have an `environment` for one run, `refuse input` (code that asks goes on where
     nobody can be asked), `be interrupted` and keep its state, `speak last` (what it wrote just before its end
-    may be lost)."""
+    may be lost), keep the `order` of what goes to standard output and to standard error."""
 
     @property
     def name(self) -> str:
@@ -150,6 +150,7 @@ BASH = Dialect(
     ),
     lines="for ((number = 0; number < 1000; number++)); do echo $number; done",
     pid="echo $$",
+    cannot=frozenset({"order"}),
 )
 
 JAVASCRIPT = Dialect(
@@ -199,7 +200,7 @@ IPYKERNEL = replace(
     aliases=(),
     runtime="jupyter-python3",
     refusal="StdinNotImplementedError",
-    cannot=frozenset({"environment", "speak last"}),
+    cannot=frozenset({"environment", "speak last", "order"}),
 )
 
 DENO = replace(
@@ -229,7 +230,7 @@ DENO = replace(
     pid="console.log(Deno.pid)",
     syntax_error="Error",
     broken_line=None,
-    cannot=frozenset({"environment", "refuse input", "be interrupted", "speak last"}),
+    cannot=frozenset({"environment", "refuse input", "be interrupted", "speak last", "order"}),
 )
 
 NATIVE = (PYTHON, BASH, JAVASCRIPT, TYPESCRIPT)

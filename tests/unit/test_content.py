@@ -83,6 +83,8 @@ def test_any_message_is_serialized_and_deserialized_as_by_protobuf(
 )
 @example(wire=b"\x12\x80\x00")  # a length of nothing in two bytes
 @example(wire=b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
+@example(wire=b"\x12" + b"\x80" * 11 + b"\x00")  # longer than any length
+@example(wire=b"\x12" + b"\xff" * (8 << 20))  # as long as a message may be
 @example(wire=b"\x12\x01a\x12\x01b")  # the last one counts
 @example(wire=b"\x12\x01a\x78\x01")  # a field of a later version
 def test_any_bytes_are_understood_as_by_protobuf(

@@ -67,8 +67,11 @@ def add_file_service(servicer: FileServicer, server: grpc.aio.Server) -> None:
             response_serializer=serialize,
         ),
     }
+    # In the place of the generated ones: of the handlers that know a method the first one has it, and where
+    # gRPC has registered ones for asyncio (not in 1.76), these before all others.
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, transfers),))
     add_FileServiceServicer_to_server(servicer, server)
-    server.add_registered_method_handlers(SERVICE, transfers)  # in the place of the generated ones
+    server.add_registered_method_handlers(SERVICE, transfers)
 
 
 @refuse_missing
@@ -83,6 +86,7 @@ class FileServicer(FileServiceServicer):
         """
         self._sandboxes = sandboxes
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+        self._sums = ThreadPoolExecutor(_THREADS, thread_name_prefix="sums")
 
     def _session(self, sandbox_id: str) -> contextlib.AbstractAsyncContextManager[Session]:
         sandbox = self._sandboxes.get_usable(sandbox_id)
@@ -102,7 +106,9 @@ class FileServicer(FileServiceServicer):
             )
         request = _upload_request(first.header)
         async with self._session(first.header.sandbox_id) as session:
-            upload = await session.do(lambda: Upload(session.workspace, request, session.resources))
+            upload = await session.do(
+                lambda: Upload(session.workspace, request, done=session.resources, sums=self._sums)
+            )
             await _receive(session, upload, messages)
             return pb.UploadFileResponse(file=_info(await session.do(upload.finish)))
 
@@ -117,7 +123,14 @@ class FileServicer(FileServiceServicer):
         path = names.parse(request.path)
         async with self._session(request.sandbox_id) as session:
             download = await session.do(
-                lambda: Download(session.workspace, path, offset, length, session.resources)
+                lambda: Download(
+                    session.workspace,
+                    path,
+                    offset,
+                    length,
+                    done=session.resources,
+                    sums=self._sums,
+                )
             )
             yield pb.DownloadFileResponse(file=_info(download.info))
             # Two in turns: of what is in one the sum may still be made while the other is filled.
@@ -134,7 +147,7 @@ class FileServicer(FileServiceServicer):
             while (packed := await reading) is not None:
                 reading = _begin(session.do(read))
                 yield packed
-            yield pb.DownloadFileResponse(sha256=download.sha256)
+            yield pb.DownloadFileResponse(sha256=await session.do(lambda: download.sha256))
 
     # Names
 

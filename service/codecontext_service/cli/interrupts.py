@@ -48,6 +48,13 @@ def ended_by(end: Callable[[], None]) -> Iterator[None]:
         raise wait.put_off
 
 
+@contextmanager
+def put_off() -> Iterator[None]:
+    """Has what a signal raises wait for the end of the block: one call, which its deadline ends at last."""
+    with ended_by(lambda: None):
+        yield
+
+
 def _raise(error: BaseException) -> None:
     """Raises what a signal stands for: at once, or once a call that is waited for has ended."""
     if not _waits:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from codecontext_service.cli import exits
 from codecontext_service.cli.failures import connected, refuse, report, say
-from codecontext_service.cli.interrupts import cleanup_on_termination
+from codecontext_service.cli.interrupts import Interrupts, cleanup_on_termination, put_off
 from codecontext_service.cli.options import (
     CLIENT_DEFAULTS,
     LANGUAGE,
@@ -101,7 +101,8 @@ class _Repl:
         self._client_options = client_options
         self._printer = printer
         self._options = options
-        self._context: CodeContext = client.get_code_context(context_id)
+        with put_off():
+            self._context: CodeContext = client.get_code_context(context_id)
         self._session: PromptSession[str] = self._make_session()
 
     def loop(self) -> int:
@@ -127,7 +128,8 @@ class _Repl:
                 if command == ":help":
                     sys.stdout.write(_HELP + "\n")
                 elif command == ":restart":
-                    self._client.restart_code_context(self._context.id)
+                    with Interrupts(lambda: None), put_off():
+                        self._client.restart_code_context(self._context.id)
                     number = 1
                 elif command:
                     self._run(code)

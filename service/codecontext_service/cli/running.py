@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from codecontext_service.cli import exits
 from codecontext_service.cli.failures import say
-from codecontext_service.cli.interrupts import Interrupts, ended_by
+from codecontext_service.cli.interrupts import Interrupts, ended_by, put_off
 from codecontext_service.cli.printers import Printer, outcome_name
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def own_context(
     finally:
         failing = sys.exc_info()[0] is not None
         try:
-            with ended_by(client.close):
+            with Interrupts(lambda: None) as late, ended_by(client.close):
+                late.immediate = True
                 client.delete_code_context(context_id, force=True, deadline=_DELETE_S)
         except ContextNotFoundError:
             pass
@@ -174,12 +175,13 @@ def _answer(
     finally:
         interrupts.immediate = False
     try:
-        client.send_input(
-            event.execution_id,
-            sequence=event.sequence,
-            text=line or "",
-            end_of_file=line is None,
-        )
+        with put_off():
+            client.send_input(
+                event.execution_id,
+                sequence=event.sequence,
+                text=line or "",
+                end_of_file=line is None,
+            )
     except CodeContextError as error:
         # It timed out, was interrupted or deleted meanwhile: the stream says which.
         if error.reason not in ("INPUT_NOT_REQUESTED", "EXECUTION_NOT_FOUND"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from codecontext._sum import Sum
@@ -45,7 +46,12 @@ class Upload:
     """A file that is being written: it has no name until it is whole."""
 
     def __init__(
-        self, workspace: Workspace, request: UploadRequest, done: contextlib.ExitStack
+        self,
+        workspace: Workspace,
+        request: UploadRequest,
+        *,
+        done: contextlib.ExitStack,
+        sums: ThreadPoolExecutor,
     ) -> None:
         """Begins.
 
@@ -53,6 +59,7 @@ class Upload:
             workspace: Where.
             request: What it is to be.
             done: Closes what is opened here.
+            sums: Where its sum is made.
 
         Raises:
             FileExists: It is there, and is not to be replaced.
@@ -64,8 +71,7 @@ class Upload:
         self._workspace = workspace
         self._request = request
         self._shown = show(b"/".join(request.path))
-        self._sum = Sum()
-        done.callback(self._sum.close)
+        self._sum = Sum(sums)
         self._received = 0
         self._sent: int | None = None
         with workspace.failures(request.path):
@@ -202,7 +208,9 @@ class Download:
         path: list[bytes],
         offset: int,
         length: int,
+        *,
         done: contextlib.ExitStack,
+        sums: ThreadPoolExecutor,
     ) -> None:
         """Opens the file.
 
@@ -212,6 +220,7 @@ class Download:
             offset: How many bytes to leave out at the begin.
             length: How many to read at most; 0 means all.
             done: Closes what is opened here.
+            sums: Where its sum is made.
 
         Raises:
             FileNotFound: There is none.
@@ -230,8 +239,7 @@ class Download:
         # What the code appends meanwhile is not waited for: that might never end.
         self.left = min(length or found.st_size, found.st_size - offset)
         """How many bytes are still to be read."""
-        self._sum = Sum()
-        done.callback(self._sum.close)
+        self._sum = Sum(sums)
 
     def read(self, buffer: memoryview) -> memoryview:
         """Reads the next bytes into the begin of a buffer, and returns that part; nothing at the end.

@@ -91,8 +91,18 @@ class Process:
         Most of the time that a process takes to end it takes its memory apart, page by page, from the one
         end; for whoever asks by process_mrelease(2) Linux does the same, since 6.18 from the other end.
         """
-        if self._pidfd >= 0:
-            _helpers.submit(_kill_and_help, os.dup(self._pidfd))
+        if self._pidfd < 0:
+            return
+        try:
+            pidfd = os.dup(self._pidfd)
+        except OSError:  # no descriptor is left
+            self.kill()
+            return
+        try:
+            _helpers.submit(_kill_and_help, pidfd)
+        except RuntimeError:  # no thread, or this process ends
+            os.close(pidfd)
+            self.kill()
 
     def on_report(self, report: dict[str, Any]) -> None:
         """Takes what its reaper tells of its end."""
