@@ -65,6 +65,11 @@ def transport_of(folder: str) -> str:
     return "ipc" if _is_python(KernelSpec.from_resource_dir(folder).argv[0]) else "tcp"
 
 
+def _shorter(path: str) -> str:
+    """Returns a path, or the same one from the directory of both processes: a socket's has few bytes."""
+    return min(path, os.path.relpath(path), key=len)
+
+
 class Kernel:
     """A kernel's process, the four sockets to it, and the pipes of its descriptors 1 and 2."""
 
@@ -97,7 +102,7 @@ class Kernel:
             kernel_spec_manager=specs,
             connection_file=f"{self._files}/connection.json",
             transport=transport,
-            ip=f"{self._files}/socket" if transport == "ipc" else "127.0.0.1",
+            ip=_shorter(f"{self._files}/socket") if transport == "ipc" else "127.0.0.1",
             cache_ports=transport == "tcp",
         )
         if self._manager.has_trait("transport_encryption"):  # since 8.9
