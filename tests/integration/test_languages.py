@@ -412,6 +412,7 @@ def test_want_of_memory(client: CodeContextClient, dialect: Dialect) -> None:
 
 
 def _interpreter_of(context: CodeContext) -> psutil.Process:
+    until(lambda: residence_of(context.id) is not None)  # the server's log tells, a moment later
     found = residence_of(context.id)
     assert found is not None
     return psutil.Process(found.pid)
