@@ -1,7 +1,8 @@
-"""A real server for each test process, and clients of it."""
+"""A real server for each test process, clients of it, and folders for tests."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,3 +62,12 @@ def home() -> Iterator[Path]:
     """A directory that belongs to an ordinary user, whoever runs the tests."""
     with home_of_nobody() as folder:
         yield folder
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """An empty directory that every user can get at; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="codecontext-test-") as folder:
+        path = Path(folder)
+        path.chmod(0o777)
+        yield path

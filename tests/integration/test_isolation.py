@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,15 +35,6 @@ def refusal(folder: Path, *flags: str, without: tuple[str, ...] = ()) -> str:
     )
     assert done.returncode == 2, done.stderr
     return done.stderr
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A directory that other users get through, as pytest's own do not let them."""
-    with tempfile.TemporaryDirectory(prefix="codecontext-test-") as folder:
-        path = Path(folder)
-        path.chmod(0o711)
-        yield path
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +164,7 @@ def test_a_tier_that_does_not_hold_is_refused(tmp_path: Path) -> None:
     assert "it reads a file of the server's (no_foreign_files)" in said
 
 
-def test_a_tier_starts_where_the_doctor_says_so(open_folder: Path) -> None:
+def test_a_tier_starts_where_the_doctor_says_so(open_path: Path) -> None:
     """What `codecontext doctor` says of a tier is what a server then does, and why it does not."""
     doctor = [sys.executable, "-m", "codecontext_service.cli", "doctor", "--json"]
     done = subprocess.run(doctor, capture_output=True, text=True, timeout=100, check=False)
@@ -182,12 +172,12 @@ def test_a_tier_starts_where_the_doctor_says_so(open_folder: Path) -> None:
     for name in ("uid", "landlock"):
         if tiers[name]["available"]:
             with (
-                ServerProcess(open_folder, "--isolation", name) as server,
+                ServerProcess(open_path, "--isolation", name) as server,
                 CodeContextClient(server.target) as client,
             ):
                 assert client.get_server_info().isolation.tier == name
         else:
-            said = refusal(open_folder, "--isolation", name)
+            said = refusal(open_path, "--isolation", name)
             assert tiers[name]["obstacles"]
             assert all(obstacle in said for obstacle in tiers[name]["obstacles"])
 

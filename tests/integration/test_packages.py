@@ -102,7 +102,7 @@ def test_pip_installs_into_the_sandbox(client: CodeContextClient, index: str) ->
     before = installed()
     context = client.create_code_context(network_policy="HOST")
     other = client.create_code_context(network_policy="HOST")
-    done = pip(client, context, f"--index-url {index} {NAME}")
+    done = pip(client, context, f"-i {index} {NAME}")
     assert done.outcome is Outcome.SUCCEEDED, (done.error, done.stderr)
     answer, path = done.stdout.split()[-2:]
     assert answer == "42"

@@ -1,10 +1,8 @@
-"""What the security tests share: an arena for each mode, and a folder for everybody."""
+"""What the security tests share: an arena for each mode."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,12 +25,3 @@ def arena(
         pytest.skip(str(reason))
     with each:
         yield each
-
-
-@pytest.fixture
-def open_path() -> Iterator[Path]:
-    """An empty directory that every user can get at; pytest's own are closed to others."""
-    with tempfile.TemporaryDirectory(prefix="codecontext-test-") as folder:
-        path = Path(folder)
-        path.chmod(0o777)
-        yield path

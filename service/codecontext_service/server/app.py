@@ -54,6 +54,7 @@ _SERVICES = tuple(
     )
 )
 _LOOKAHEAD_BYTES = 4 << 20
+"""How much of a stream of requests is received before it is asked for."""
 _STOP_S = 2.0
 """How long calls that still go on have after everything is gone, for instance health watches."""
 
