@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.compilerop import code_name
 from IPython.core.displayhook import DisplayHook
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
@@ -116,6 +117,22 @@ def test_code_that_ipython_changes_does_not(shell: Shell, code: str) -> None:
     assert code not in shell._plain_code
 
 
+@pytest.mark.parametrize(
+    ("code", "is_lean"),
+    [("1 + 1", True), ("x = 1\nx", True), ("%time 1", False), ("await f()", False), (" ", False)],
+)
+def test_what_goes_the_short_way(shell: Shell, code: str, is_lean: bool) -> None:
+    """Plain code that does not await goes the short way, and all else goes IPython's."""
+    with shell.builtin_trap:
+        assert (shell._lean_runs.run(code, silent=True) is not None) == is_lean
+
+
+@pytest.mark.parametrize("code", ["1\n", "é = 1\n", ""])
+def test_code_is_named_as_by_ipython(shell: Shell, code: str) -> None:
+    """Code is compiled under the name that IPython gives it, by which libraries know it again."""
+    assert shell.compile.get_code_name(code, code, 3) == code_name(code, 3)
+
+
 @given(
     st.lists(st.sampled_from(_PIECES), min_size=1, max_size=4), st.sampled_from(["", "\n", "\n\n"])
 )
@@ -142,6 +159,9 @@ def test_a_transformation_of_the_users_own_ends_the_short_cut(shell: Shell) -> N
 
 _VALUES: tuple[Any, ...] = (
     1,
+    10**5000,
+    float("nan"),
+    "'\udc80\n",
     1.5,
     2j,
     True,

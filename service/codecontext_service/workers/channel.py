@@ -247,6 +247,23 @@ def pack_display(header: dict[str, Any], parts: Sequence[tuple[str, bool, bytes]
     return b"".join([struct.pack(">I", len(head)), head, *(content for _, _, content in parts)])
 
 
+def pack_text(kind: str, content: bytes) -> bytes:
+    """Encodes the `DISPLAY` record of a text: what `pack_display` does, at the least cost.
+
+    Args:
+        kind: One of those of a display.
+        content: The text, as UTF-8.
+
+    Returns:
+        The record.
+    """
+    head = (
+        b'{"kind":"%s","parts":[["text/plain",true,%d]],"metadata":{},"omitted":0,"display_id":""}'
+    )
+    head %= kind.encode(), len(content)
+    return struct.pack(">I", len(head)) + head + content
+
+
 def unpack_display(record: bytes) -> tuple[dict[str, Any], list[tuple[str, bool, bytes]]]:
     """Decodes a `DISPLAY` record.
 

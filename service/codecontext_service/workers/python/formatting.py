@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any
 
 from IPython.core.formatters import BaseFormatter, DisplayFormatter
@@ -13,6 +15,9 @@ _PLAIN_TYPES = frozenset(
     (int, float, complex, bool, str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
 )
 """Types that have no representation of their own but text, unless one is registered."""
+
+_SIMPLE_TYPES = (int, float, str)
+"""Those that IPython shows by their `repr`, floats by a format that `%precision` may set."""
 
 _TEXT = "text/plain"
 
@@ -50,11 +55,31 @@ class Formatter(DisplayFormatter):  # type: ignore[misc]
         self.working += 1
         try:
             if type(obj) in _PLAIN_TYPES and not (args or kwargs) and self._only_text(obj):
-                text = self.formatters[_TEXT](obj)
+                text = self._text(obj)
                 return ({} if text is None else {_TEXT: text}), {}
             return super().format(obj, *args, **kwargs)
         finally:
             self.working -= 1
+
+    def _text(self, value: Any) -> str | None:
+        """Returns the text of a plain value; IPython's printer is not asked where it would say the same."""
+        formatter, kind = self.formatters[_TEXT], type(value)
+        if (
+            kind in _SIMPLE_TYPES
+            and formatter.type_printers.get(kind) is self._simple_printers[kind]
+            and id(value) not in formatter.singleton_printers
+            and formatter.pprint
+        ):
+            with contextlib.suppress(Exception):  # the formatter tells why
+                return formatter.float_format % value if kind is float else repr(value)
+        text: str | None = formatter(value)
+        return text
+
+    @functools.cached_property
+    def _simple_printers(self) -> dict[type, Any]:
+        """IPython's own printers, known before the code of a run can set others."""
+        printers = self.formatters[_TEXT].type_printers
+        return {kind: printers.get(kind) for kind in _SIMPLE_TYPES}
 
     def _only_text(self, value: Any) -> bool:
         """Whether nobody has registered another representation of a plain value.
@@ -62,11 +87,18 @@ class Formatter(DisplayFormatter):  # type: ignore[misc]
         To ask each formatter would take longer than most runs.
         """
         kind = type(value)
-        others = [each for name, each in self.formatters.items() if name != _TEXT]
-        for formatter in (self.ipython_display_formatter, self.mimebundle_formatter, *others):
-            registered = formatter.type_printers
-            if kind in registered or object in registered or formatter.singleton_printers:
+        for formatter in (self.ipython_display_formatter, self.mimebundle_formatter):
+            if _has_printer(formatter, kind):
                 return False
-            if any(module == "builtins" for module, _ in formatter.deferred_printers):
+        for name, formatter in self.formatters.items():
+            if name != _TEXT and _has_printer(formatter, kind):
                 return False
         return True
+
+
+def _has_printer(formatter: BaseFormatter, kind: type) -> bool:
+    registered = formatter.type_printers
+    if kind in registered or object in registered or formatter.singleton_printers:
+        return True
+    deferred = formatter.deferred_printers
+    return bool(deferred) and any(module == "builtins" for module, _ in deferred)

@@ -94,6 +94,7 @@ class Interpreter:
         if "matplotlib.pyplot" in sys.modules:
             self._shell.enable_matplotlib("inline")
             charts.load()
+        self._shell.builtin_trap.__enter__()  # for good: each run would set and reset them
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -153,8 +154,7 @@ class Interpreter:
         What a process touches first after its fork is copied page by page, which takes milliseconds: the
         first run of a context that comes from the pool finds that done.
         """
-        with _environment({}):
-            self._shell.run_cell("None", silent=True)
+        self._shell.run("None", silent=True)
         data, metadata = self._shell.display_formatter.format(0)
         header, parts = encode_bundle(data, metadata)
         pack_display(header, parts)
@@ -257,7 +257,7 @@ class Interpreter:
         self._shell.compile.cell_name = ""
         error: BaseException | None = None
         packages.notice()
-        with _environment(message["env"]):
+        with _environment(message["env"]) if message["env"] else contextlib.nullcontext():
             try:
                 error = self._run_cell(message["code"])
             except KeyboardInterrupt as interrupt:  # between the run and its bookkeeping
@@ -293,7 +293,7 @@ class Interpreter:
         try:
             self._shell.interrupts.begin()
             self._channel.send(BEGUN, b"")  # from here on an interrupt finds the run
-            result = self._shell.run_cell(code, store_history=True)
+            result = self._shell.run(code)
         finally:
             self._shell.interrupts.end()
         error: BaseException | None = result.error_before_exec or result.error_in_exec

@@ -15,98 +15,24 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from IPython.core.async_helpers import get_asyncio_loop
-from IPython.core.displayhook import DisplayHook
-from IPython.core.displaypub import DisplayPublisher
-from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from traitlets import Type
 from traitlets.config import Config
 
-from codecontext_service.workers.channel import (
-    CLEAR,
-    DISPLAY,
-    MAX_NAME,
-    Channel,
-    pack_display,
-    to_json,
-)
-
-from . import charts, packages
-from .bundles import encode_bundle
+from . import packages
+from .displaying import Displayhook, Output, Publisher
 from .formatting import Formatter
 from .interrupts import Interrupts
-from .past_runs import Compiler, PastRuns
-from .streams import clean
+from .lean import LeanRuns
+from .past_runs import Compiler, History, PastRuns
 from .transforming import PlainCode
-
-
-class _Output:
-    """Sends displays to the channel, once there is one."""
-
-    channel: Channel | None = None
-
-    def display(self, kind: str, data: dict[str, Any], metadata: Any, display_id: str = "") -> None:
-        if self.channel is not None:
-            if (chart := charts.describe_bundle(data)) is not None:
-                data = {**data, charts.CHART: chart}
-            header, parts = encode_bundle(data, metadata)
-            header |= {"kind": kind, "display_id": clean(display_id, MAX_NAME)}
-            self.channel.send(DISPLAY, pack_display(header, parts))
-
-    def clear(self, wait: bool) -> None:
-        if self.channel is not None:
-            self.channel.send(CLEAR, to_json({"wait": bool(wait)}))
-
-
-class _Publisher(DisplayPublisher):  # type: ignore[misc]
-    """Takes `display()`, `update_display()` and `clear_output()`."""
-
-    def publish(
-        self,
-        data: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-        source: Any = None,
-        *,
-        transient: dict[str, Any] | None = None,
-        update: bool = False,
-        **_: Any,
-    ) -> None:
-        display_id = str((transient or {}).get("display_id") or "")
-        self.shell.output.display("update" if update else "display", data, metadata, display_id)
-
-    def clear_output(self, wait: bool = False) -> None:
-        self.shell.output.clear(wait)
-
-
-class _Displayhook(DisplayHook):  # type: ignore[misc]
-    """Takes the value of a run's last expression."""
-
-    def quiet(self) -> bool:
-        """Whether the code says by a semicolon at its end that its value is not wanted."""
-        history = self.shell.history_manager.input_hist_parsed
-        code = history[-1].rstrip() if history else ""
-        if "#" not in code and not code.endswith(";"):
-            return False
-        quiet: bool = super().quiet()
-        return quiet
-
-    def start_displayhook(self) -> None:
-        pass
-
-    def write_output_prompt(self) -> None:
-        pass
-
-    def write_format_data(self, format_dict: dict[str, Any], md_dict: Any = None) -> None:
-        self.shell.output.display("result", format_dict, md_dict)
-
-    def finish_displayhook(self) -> None:
-        pass
 
 
 class Shell(InteractiveShell):  # type: ignore[misc]
     """IPython's shell for a context: no terminal, no history database, nothing printed."""
 
-    display_pub_class = Type(_Publisher)
-    displayhook_class = Type(_Displayhook)
+    display_pub_class = Type(Publisher)
+    displayhook_class = Type(Displayhook)
     compiler_class = Type(Compiler)
 
     def __init__(self, **options: Any) -> None:
@@ -114,7 +40,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         config = Config()
         config.HistoryManager.enabled = False
         config.InteractiveShell.colors = "nocolor"
-        self.output = _Output()
+        self.output = Output()
         self.interrupts = Interrupts()
         self.shown_error: tuple[BaseException, list[str]] | None = None
         super().__init__(config=config, **options)
@@ -122,15 +48,34 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self._db: dict[str, Any] = {}
         self.past_runs = PastRuns(self)
         self._plain_code = PlainCode(self)
+        self._lean_runs = LeanRuns(self, self._plain_code, self.interrupts)
         packages.provide(self, _run_shell)
         self.loop_runner = self._run_coroutine
         # IPython's own remarks, for a person at a terminal.
         for remark in ("To exit: use", "Output cache limit"):
             warnings.filterwarnings("ignore", message=remark)
 
+    def init_history(self) -> None:  # noqa: D102
+        self.history_manager = History(shell=self, parent=self)
+        self.configurables.append(self.history_manager)
+
     def init_display_formatter(self) -> None:  # noqa: D102
         self.display_formatter = Formatter(parent=self)
         self.configurables.append(self.display_formatter)
+
+    def run(self, code: str, *, silent: bool = False) -> ExecutionResult:
+        """Runs code.
+
+        Args:
+            code: The code.
+            silent: Whether to leave no trace but what the code does.
+
+        Returns:
+            What came of it.
+        """
+        return self._lean_runs.run(code, silent=silent) or self.run_cell(
+            code, store_history=not silent, silent=silent
+        )
 
     def enable_gui(self, gui: str | None = None) -> None:
         """Does nothing: there is no screen."""
