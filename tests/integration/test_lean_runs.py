@@ -42,7 +42,7 @@ STATEMENTS = (
     "class Shown:\n    def __repr__(self): return 'shown'\n    def _repr_html_(self): return '<b>'",
     "Shown()",
     "[Shown(), {1: 'x' * 30}, 'y' * 60]",
-    "class Broken:\n    def __repr__(self): raise ValueError('no text')",
+    "class Broken:\n    def __repr__(self):\n        raise ValueError('no text')",
     "Broken()",
     "display(x, 'text'); x",
     "(y := 7)",
@@ -66,7 +66,7 @@ STATEMENTS = (
     "raise KeyboardInterrupt",
     "raise ExceptionGroup('many', [ValueError(1), KeyError(2)])",
     "import bdb; raise bdb.BdbQuit",
-    "def deep(): deep()\ndeep()",
+    "def deep():\n    deep()\ndeep()",
     "assert x == 0, 'why'",
     "return 1",
     "x = 1\nreturn x",
@@ -132,7 +132,10 @@ STATEMENTS = (
     "__name__, __builtins__ is not None, __doc__",
     "'the last' if x else ...",
 )
-"""Code of all kinds; the runs share their state."""
+"""Code of all kinds; the runs share their state.
+
+None defines a function that fails in the line of its `def`: what is shown around that line is chance.
+"""
 
 _VARIES = re.compile(r"0x[0-9a-f]+| at [0-9a-f]{9,}|\(\d+ times\)")
 """Where in memory something is, and how deep a recursion may go."""

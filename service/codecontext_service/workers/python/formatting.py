@@ -44,7 +44,7 @@ class Formatter(DisplayFormatter):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         """Makes the formatters."""
         super().__init__(**options)
-        self.register_formatter(_ChartFormatter(parent=self))
+        self.formatters[charts.CHART] = _ChartFormatter(parent=self)
         # Plotly's figures would show themselves, and refuse to where nbformat is missing.
         self.ipython_display_formatter.for_type_by_name(
             "plotly.basedatatypes", "BaseFigure", _as_a_bundle

@@ -37,6 +37,8 @@ class LeanRuns:
         self._shell = shell
         self._plain = plain
         self._interrupts = interrupts
+        self._ahead = shell.execution_count - shell.displayhook.prompt_count
+        """By how much the number of the next run is ahead while one runs: 1, before IPython 9 it was 0."""
 
     def run(self, code: str, *, silent: bool = False) -> ExecutionResult | None:
         """Does what `run_cell(code, store_history=not silent, silent=silent)` does.
@@ -81,7 +83,7 @@ class LeanRuns:
         number = result.execution_count = shell.execution_count
         cell = result.info.transformed_cell = code if code.endswith("\n") else code + "\n"
         if not silent:
-            shell.execution_count = number + 1
+            shell.execution_count = number + self._ahead
             shell.history_manager.store_inputs(number, cell, code)
         name = shell.compile.cache(cell, number, raw_code=code)
         shell.displayhook.exec_result = result
@@ -93,12 +95,14 @@ class LeanRuns:
             shell.showtraceback((type(interrupt), interrupt, None))  # no frame of it is the user's
         finally:
             shell.displayhook.exec_result = None
+        if not silent:
+            shell.execution_count = number + 1
         shell.last_execution_succeeded = result.success
         shell.last_execution_result = result
         raised = result.error_before_exec or result.error_in_exec
-        if raised is not None and not silent:
-            stored = shell._format_exception_for_storage(raised)
-            shell.history_manager.exceptions[number] = stored
+        exceptions = getattr(shell.history_manager, "exceptions", None)  # IPython 9 has it
+        if raised is not None and exceptions is not None and not silent:
+            exceptions[number] = shell._format_exception_for_storage(raised)
 
     def _run_statements(self, cell: str, name: str, last: str, result: ExecutionResult) -> None:
         """Runs one statement after the other; the value of an expression at the end is shown.
