@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 from support.kernels import write_kernelspecs
-from support.servers import ServerProcess
+from support.servers import PRELOADED, ServerProcess
 from support.stubs import connected
 from support.users import home_of_nobody
 
 from codecontext import CodeContext, CodeContextClient
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that the tests of one process share; at the end it drains, and nothing may be left."""
     kernels = write_kernelspecs(tmp_path_factory.mktemp("jupyter"))
-    flags = ("--jupyter-paths", str(kernels))
+    flags = ("--jupyter-paths", str(kernels), "--preload", PRELOADED)
     with ServerProcess(tmp_path_factory.mktemp("state"), *flags) as process:
         yield process
         descendants = process.descendants()

@@ -16,7 +16,7 @@ import pytest
 from support.leftovers import LEFTOVERS, start
 from support.processes import Watch, interpreter_of, keeper_of, processes_of
 from support.runs import LiveRun, answer_of, state_of, until
-from support.servers import MODES, ServerProcess, host_pid
+from support.servers import MODES, PRELOADED, ServerProcess, host_pid
 from support.stubs import connected, refusal_of
 
 from codecontext import (
@@ -58,7 +58,7 @@ def forking(
         "128",
         *request.param,
     )
-    with ServerProcess(folder, *flags) as process:
+    with ServerProcess(folder, *flags, "--preload", PRELOADED) as process:
         yield process
         descendants = process.descendants()
         assert process.stop() == 0

@@ -19,14 +19,24 @@ from typing import Any
 import psutil
 import pytest
 
+from codecontext_service.config import RuntimeConfig
+
 START_TIMEOUT_S = 100
+
+PRELOADED = ",".join(RuntimeConfig().preload)
+"""What a server preloads if it is not told otherwise."""
 
 
 def serve_command(folder: Path, *flags: str) -> list[str]:
-    """Returns the command of a server with its state below a folder, on a free port by default."""
+    """Returns the command of a server with its state below a folder, on a free port by default.
+
+    It preloads nothing by default: that would take most of its start.
+    """
     command = [sys.executable, "-m", "codecontext_service.cli", "serve", "--state-dir", str(folder)]
     if "--listen" not in flags:
         command += ["--listen", "127.0.0.1:0"]
+    if "--preload" not in flags and "--config" not in flags:
+        command += ["--preload", ""]
     # On a machine that allows no isolation the tests run without.
     return [*command, "--accept-no-isolation", "--log-format", "json", *flags]
 
