@@ -19,6 +19,9 @@ _PLAIN_TYPES = frozenset(
 _SIMPLE_TYPES = (int, float, str)
 """Those that IPython shows by their `repr`, floats by a format that `%precision` may set."""
 
+_REGISTERS = ("type_printers", "singleton_printers", "deferred_printers")
+"""The traits of a formatter in which representations are registered."""
+
 _TEXT = "text/plain"
 
 
@@ -43,6 +46,8 @@ class Formatter(DisplayFormatter):  # type: ignore[misc]
 
     def __init__(self, **options: Any) -> None:
         """Makes the formatters."""
+        self._known_formatters: list[BaseFormatter] = []
+        self._known_registers: list[tuple[Any, ...]] = []
         super().__init__(**options)
         self.formatters[charts.CHART] = _ChartFormatter(parent=self)
         # Plotly's figures would show themselves, and refuse to where nbformat is missing.
@@ -87,18 +92,33 @@ class Formatter(DisplayFormatter):  # type: ignore[misc]
         To ask each formatter would take longer than most runs.
         """
         kind = type(value)
-        for formatter in (self.ipython_display_formatter, self.mimebundle_formatter):
-            if _has_printer(formatter, kind):
+        for by_type, by_value, by_name in self._registers():
+            if kind in by_type or object in by_type or by_value:
                 return False
-        for name, formatter in self.formatters.items():
-            if name != _TEXT and _has_printer(formatter, kind):
+            if by_name and any(module == "builtins" for module, _ in by_name):
                 return False
         return True
 
+    def _registers(self) -> list[tuple[Any, ...]]:
+        """Returns where representations are registered, but texts: by type, by identity, and by name."""
+        formatters = [
+            self.ipython_display_formatter,
+            self.mimebundle_formatter,
+            *self.formatters.values(),
+        ]
+        if formatters != self._known_formatters:
+            self._known_formatters = formatters
+            self._known_registers = []
+            for formatter in formatters:
+                formatter.observe(self._on_replaced, list(_REGISTERS))
+        if not self._known_registers:
+            text = self.formatters[_TEXT]
+            self._known_registers = [
+                tuple(getattr(formatter, name) for name in _REGISTERS)
+                for formatter in formatters
+                if formatter is not text
+            ]
+        return self._known_registers
 
-def _has_printer(formatter: BaseFormatter, kind: type) -> bool:
-    registered = formatter.type_printers
-    if kind in registered or object in registered or formatter.singleton_printers:
-        return True
-    deferred = formatter.deferred_printers
-    return bool(deferred) and any(module == "builtins" for module, _ in deferred)
+    def _on_replaced(self, change: object) -> None:
+        self._known_registers = []

@@ -43,6 +43,7 @@ from codecontext_service.workers.channel import (
     STDOUT,
     Channel,
     pack_display,
+    pack_finished,
     to_json,
 )
 
@@ -271,13 +272,13 @@ class Interpreter:
         syscalls.flush_c_stdio()
         self._offspring.reap()
         self._tell_of_offspring()
-        finished = {
-            "raised": error is not None,
-            "interrupted": self._shell.interrupts.stopped,
-            "cpu": self._cpu_time() - before,
-            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
-        self._channel.send(FINISHED, to_json(finished))
+        finished = pack_finished(
+            raised=error is not None,
+            interrupted=self._shell.interrupts.stopped,
+            cpu_time_s=self._cpu_time() - before,
+            peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+        self._channel.send(FINISHED, finished)
         self._shell.past_runs.end_of(message["execution_count"], message["code"])
 
     def _cpu_time(self) -> float:

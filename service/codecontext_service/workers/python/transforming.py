@@ -33,21 +33,32 @@ class PlainCode:
             shell: Whose transformations they are.
         """
         self._shell = shell
-        self._static = self._static_transforms()
-        self._dynamic = self._dynamic_transforms()
+        manager, prefilter = shell.input_transformer_manager, shell.prefilter_manager
+        self._static = [
+            list(manager.cleanup_transforms),
+            list(manager.line_transforms),
+            list(manager.token_transformers),
+        ]
+        self._dynamic = [list(prefilter.transformers), list(prefilter.checkers)]
 
     def __contains__(self, code: str) -> bool:
         """Whether code is left as it is. A false negative costs time, a false positive would be wrong."""
         if not code or code[0].isspace() or _SPECIAL.search(code):
             return False
-        if self._shell.input_transformers_post or self._static_transforms() != self._static:
+        manager = self._shell.input_transformer_manager
+        if self._shell.input_transformers_post or self._static != [
+            manager.cleanup_transforms,
+            manager.line_transforms,
+            manager.token_transformers,
+        ]:
             return False
         return "\n" in code.rstrip("\n") or self._is_plain_line(code)
 
     def _is_plain_line(self, line: str) -> bool:
         """Whether a single line stays: `ls` would be a magic, `exit` a call."""
         shell = self._shell
-        if shell.autocall or self._dynamic_transforms() != self._dynamic:
+        prefilter = shell.prefilter_manager
+        if shell.autocall or self._dynamic != [prefilter.transformers, prefilter.checkers]:
             return False
         name = _NAME.match(line)
         if name is None:
@@ -57,15 +68,3 @@ class PlainCode:
             return False
         shadowed = word in shell.user_ns or hasattr(builtins, word) or keyword.iskeyword(word)
         return shadowed or not shell.find_magic(word)
-
-    def _static_transforms(self) -> tuple[list[object], ...]:
-        manager = self._shell.input_transformer_manager
-        return (
-            list(manager.cleanup_transforms),
-            list(manager.line_transforms),
-            list(manager.token_transformers),
-        )
-
-    def _dynamic_transforms(self) -> tuple[list[object], ...]:
-        manager = self._shell.prefilter_manager
-        return list(manager.transformers), list(manager.checkers)
