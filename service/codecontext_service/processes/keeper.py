@@ -162,6 +162,7 @@ class CellKeeper(Keeper):
         """Knows a keeper that the launcher has just forked, and takes over its cell's control group."""
         self.spec = spec
         self._removal: asyncio.Future[Any] | None = None
+        self._reaped = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its cell can be entered."""
         self.workspace = -1
@@ -184,18 +185,32 @@ class CellKeeper(Keeper):
     def kill(self) -> None:
         """Ends every process of the cell; `gone` tells when it is done. May be repeated."""
         self._kill_process()
+        if self.pidfd >= 0 and not self._launcher_lost.done():
+            self._loop.add_reader(self.pidfd, self._on_ended)
 
     def on_reaped(self, report: dict[str, Any]) -> None:
         """Hears from the launcher that it is reaped: the kernel reaps it after all others."""
         self._on_gone()
 
-    def _on_gone(self) -> None:
-        groups = [each.group for each in self.members.values() if each.group is not None]
-        if not groups:
-            super()._on_gone()
-        elif self._removal is None:
+    def _on_ended(self) -> None:
+        """Hears that it has ended, and all others with it: its groups are removed while it is reaped."""
+        self._loop.remove_reader(self.pidfd)
+        self._remove_groups()
+
+    def _remove_groups(self) -> asyncio.Future[Any]:
+        if self._removal is None:
+            groups = [each.group for each in self.members.values() if each.group is not None]
             self._removal = asyncio.gather(*(group.remove() for group in groups))
-            self._removal.add_done_callback(lambda removal: super(CellKeeper, self)._on_gone())
+        return self._removal
+
+    def _on_gone(self) -> None:
+        if not any(each.group is not None for each in self.members.values()):
+            super()._on_gone()
+        elif not self._reaped:
+            self._reaped = True
+            self._remove_groups().add_done_callback(
+                lambda removal: super(CellKeeper, self)._on_gone()
+            )
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:
