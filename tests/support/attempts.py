@@ -55,7 +55,7 @@ def with_filter_alone(
 ) -> None:
     """Makes an attempt under a filter, with all capabilities."""
     syscalls.set_no_new_privs()
-    filters.install(policy, os.getpid())
+    filters.install(policy)
     attempt(*arguments)
 
 

@@ -9,12 +9,14 @@ of the children to come, and are taken back right after the fork.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import mounts, syscalls
 from .jail import CACHES, PRIVATE, WORKSPACE, under
+from .prepared import Call, in_turn
 
 _SHARED = (
     syscalls.CLONE_NEWNS
@@ -49,6 +51,16 @@ class CellSpec:
         user = syscalls.CLONE_NEWUSER if self.uid < 0 else 0
         return (_SHARED & ~network) | user
 
+    def prepare(self, shown: tuple[str, ...]) -> None:
+        """Makes ready what all such cells have in common: call it before forking.
+
+        Args:
+            shown: As for `furnish`.
+        """
+        _entry(self.joins & ~syscalls.CLONE_NEWUSER)
+        _views()
+        _covered(shown)
+
     def furnish(self, shown: tuple[str, ...]) -> None:
         """Makes namespaces and files; in the pid 1 of a cell that is the first of its sandbox.
 
@@ -58,15 +70,8 @@ class CellSpec:
         Raises:
             OSError: The kernel refused.
         """
-        syscalls.unshare(self.joins & ~syscalls.CLONE_NEWUSER)
-        if not self.host_network:
-            syscalls.bring_up_loopback()
-        syscalls.set_hostname(_HOST_NAME)
-        # What is below another one that is shown comes with it.
-        again = [
-            path for path in shown if under(path, PRIVATE) and not under(path, {*shown} - {path})
-        ]
-        covered = [(path, os.open(path, os.O_PATH)) for path in again]
+        _entry(self.joins & ~syscalls.CLONE_NEWUSER)()
+        covered = [(path, os.open(path, os.O_PATH)) for path in _covered(shown)]
         for folder in PRIVATE:
             mounts.mount_tmpfs(
                 folder,
@@ -85,8 +90,7 @@ class CellSpec:
             mounts.bind(f"/proc/self/fd/{fd}", path)
             mounts.restrict_mount(path, read_only=True)
             os.close(fd)
-        mounts.restrict_mount(CACHES, read_only=True)
-        mounts.mount_proc()
+        _views()()
         if self.uid < 0:
             syscalls.new_user_namespace()
 
@@ -104,6 +108,29 @@ class CellSpec:
         mounts.mount_proc()
         if self.uid < 0:
             syscalls.setns(sibling, syscalls.CLONE_NEWUSER)
+
+
+@functools.cache
+def _entry(namespaces: int) -> Call:
+    """Returns what enters new namespaces; made once for each set of them."""
+    network = namespaces & syscalls.CLONE_NEWNET
+    return in_turn(
+        syscalls.unshare.ready(namespaces),
+        *([syscalls.bring_up_loopback] if network else []),
+        syscalls.set_hostname.ready(_HOST_NAME),
+    )
+
+
+@functools.cache
+def _views() -> Call:
+    """Returns what makes the caches read-only, and /proc the cell's own."""
+    return in_turn(mounts.restrict_mount.ready(CACHES, read_only=True), mounts.mount_proc.ready())
+
+
+@functools.cache
+def _covered(shown: tuple[str, ...]) -> list[str]:
+    """Returns what a cell's own file systems cover; what is below another one comes with that."""
+    return [path for path in shown if under(path, PRIVATE) and not under(path, {*shown} - {path})]
 
 
 BARE_JOINS = syscalls.CLONE_NEWNS

@@ -36,8 +36,11 @@ class ChildWatch:
 
     def __init__(self) -> None:
         """Takes over SIGCHLD of this process."""
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        self._open()
+
+    def _open(self) -> None:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
     def fileno(self) -> int:
@@ -78,6 +81,12 @@ class ChildWatch:
                 usage.ru_utime + usage.ru_stime,
                 usage.ru_maxrss * 1024,
             )
+
+    def renew(self) -> None:
+        """Becomes that of a forked child, which watches its own children."""
+        os.close(self._read)
+        os.close(self._write)
+        self._open()
 
     def close(self) -> None:
         """Gives SIGCHLD back: for a forked child, which has its own children."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from . import filters, landlock, syscalls
-from .architecture import this_machine
+from .prepared import Call, in_turn
 
 
 class ConfinementError(RuntimeError):
@@ -49,6 +50,14 @@ class Limits:
     core_bytes: int | None = 0
     """RLIMIT_CORE."""
 
+    def ready(self) -> Call:
+        """Makes it ready to give the limits to this process, or to one that is forked from it.
+
+        Raises:
+            ValueError: A limit is negative.
+        """
+        return in_turn(*self._calls())
+
     def apply(self) -> None:
         """Gives this process the limits.
 
@@ -56,6 +65,9 @@ class Limits:
             ValueError: A limit is negative.
             OSError: The kernel refused.
         """
+        self.ready()()
+
+    def _calls(self) -> Iterator[Call]:
         for kind, value in (
             (resource.RLIMIT_AS, self.address_space_bytes),
             (resource.RLIMIT_DATA, self.data_bytes),
@@ -66,15 +78,15 @@ class Limits:
             (resource.RLIMIT_CORE, self.core_bytes),
         ):
             if value is not None:
-                _limit(kind, value, grace=1 if kind == resource.RLIMIT_CPU else 0)
+                yield _limit(kind, value, grace=1 if kind == resource.RLIMIT_CPU else 0)
 
 
-def _limit(kind: int, value: int, grace: int) -> None:
+def _limit(kind: int, value: int, grace: int) -> Call:
     if value < 0:
         raise ValueError(f"a limit can't be negative: {value}")
     had = resource.getrlimit(kind)[1]
     most = value + grace if had == resource.RLIM_INFINITY else min(value + grace, had)
-    resource.setrlimit(kind, (min(value, most), most))
+    return functools.partial(resource.setrlimit, kind, (min(value, most), most))
 
 
 @dataclass(frozen=True)
@@ -116,25 +128,67 @@ class Confinement:
     """Whether processes of the same user may see into it; without it /proc/self can't be read."""
 
 
-def prepare(confinement: Confinement) -> None:
-    """Does what all children have in common: call it before forking, and `confine` takes less time.
+class Confining:
+    """A confinement that is ready: a child that was forked since has nothing left but to apply it."""
+
+    def __init__(self, confinement: Confinement) -> None:
+        """Makes it ready; see `prepare`."""
+        self._first: list[tuple[str, Call]] = []
+        self._then: list[tuple[str, Call]] = []
+        parent, rules, policy = confinement.parent_pid, confinement.landlock, confinement.filter
+        self._add(self._first, "limits", confinement.limits.ready)
+        # While the process still has the right to.
+        self._add(self._first, "capabilities", _drop_bounding_set)
+        self._add(self._then, "capabilities", syscalls.clear_capabilities.ready)
+        self._add(self._then, "no_new_privs", syscalls.set_no_new_privs.ready)
+        # A change of user or capabilities has undone both of these.
+        if parent is not None:
+            self._then.append(("parent_death", functools.partial(syscalls.die_with_parent, parent)))
+        dumpable = confinement.dumpable
+        self._add(self._then, "dumpable", lambda: syscalls.set_dumpable.ready(dumpable))
+        if rules is not None:
+            landlock.abi()
+            self._then.append(("landlock", functools.partial(landlock.restrict, rules)))
+        if policy is not None:
+            self._add(self._then, "filter", lambda: filters.install.ready(policy))
+
+    def apply(self, user: User | None) -> None:
+        """Confines this process, as `confine` does.
+
+        Args:
+            user: Whom it becomes; None: the user stays.
+
+        Raises:
+            ConfinementError: A layer failed; the error names it.
+        """
+        _apply(self._first)
+        if user is not None:
+            _apply([("user", user.become)])
+        _apply(self._then)
+
+    @staticmethod
+    def _add(calls: list[tuple[str, Call]], layer: str, ready: Callable[[], Call]) -> None:
+        _apply([(layer, lambda: calls.append((layer, ready())))])
+
+
+def prepare(confinement: Confinement) -> Confining:
+    """Does what all children have in common: call it before forking, and they take less time and memory.
+
+    Args:
+        confinement: By what they are confined; whom they become is for each to say.
 
     Raises:
-        ConfinementError: This machine can't filter system calls.
+        ConfinementError: This machine can't filter system calls, or a limit is none.
     """
-    syscalls.last_capability()
-    landlock.abi()
-    if confinement.filter is not None:
-        policy = confinement.filter
-        _apply("filter", lambda: filters.program(policy, this_machine()))
+    return Confining(confinement)
 
 
 def confine(confinement: Confinement) -> None:
     """Confines this process and all that it starts from now on; there is no way back.
 
     Call it in a process that was just forked and has one thread, after all that is denied then:
-    joining namespaces, `setsid`, opening descriptors outside. Where the error is raised some layers hold
-    already: report it and end the process.
+    joining namespaces, `setsid`, opening descriptors outside. Where the error is raised some layers may
+    hold already: report it and end the process.
 
     Args:
         confinement: By what.
@@ -142,31 +196,23 @@ def confine(confinement: Confinement) -> None:
     Raises:
         ConfinementError: A layer failed; the error names it.
     """
-    _apply("limits", confinement.limits.apply)
-    _apply("capabilities", _drop_bounding_set)  # while this process still has the right to
-    if confinement.user is not None:
-        _apply("user", confinement.user.become)
-    _apply("capabilities", syscalls.clear_capabilities)
-    _apply("no_new_privs", syscalls.set_no_new_privs)
-    # A change of user or capabilities has undone both of these.
-    parent, rules, policy = confinement.parent_pid, confinement.landlock, confinement.filter
-    if parent is not None:
-        _apply("parent_death", lambda: syscalls.die_with_parent(parent))
-    _apply("dumpable", lambda: syscalls.set_dumpable(confinement.dumpable))
-    if rules is not None:
-        _apply("landlock", lambda: landlock.restrict(rules))
-    if policy is not None:
-        _apply("filter", lambda: filters.install(policy, os.getpid()))
+    prepare(confinement).apply(confinement.user)
 
 
-def _drop_bounding_set() -> None:
+def _drop_bounding_set() -> Call:
     # Without the right to: after no_new_privs and without capabilities an exec has nothing to give.
+    return functools.partial(_unless_forbidden, syscalls.drop_bounding_set.ready())
+
+
+def _unless_forbidden(call: Call) -> None:
     with contextlib.suppress(PermissionError):
-        syscalls.drop_bounding_set()
+        call()
 
 
-def _apply(layer: str, action: Callable[[], object]) -> None:
+def _apply(calls: Iterable[tuple[str, Call]]) -> None:
+    layer = ""
     try:
-        action()
+        for layer, call in calls:  # noqa: B007  # the error names it
+            call()
     except (OSError, ValueError, OverflowError, NotImplementedError) as error:
         raise ConfinementError(layer, error) from error

@@ -58,7 +58,7 @@ def of_interpreter(tier: Tier, uid: int) -> Confinement:
     if tier.name == "none":
         return Confinement()
     return Confinement(
-        user=_user(uid),
+        user=user(uid),
         landlock=_files() if abi() else None,
         filter=_policy(tier.name, memory_group=tier.memory_group),
     )
@@ -75,7 +75,7 @@ def of_placed_interpreter(tier: Tier, place: Place) -> Confinement:
     if place.host_network:
         policy = replace(policy, sockets=Sockets.HOST)
     return Confinement(
-        user=_user(place.uid),
+        user=user(place.uid),
         landlock=Ruleset(
             paths=(
                 *(PathRule(each, Access.READ, missing_ok=True) for each in SYSTEM),
@@ -101,19 +101,19 @@ def of_copy() -> Ruleset:
     return Ruleset(paths=(PathRule("/", everything),), tcp=True)
 
 
-def of_keeper(tier: str, uid: int) -> Confinement:
-    """Returns what confines the pid 1 of a cell: code in the cell may try to take it over.
+def of_keeper(tier: str) -> Confinement:
+    """Returns what confines the pid 1 of a cell, but for its user: code in the cell may try to take it over.
 
     Args:
         tier: `cell` or `none`.
-        uid: The user and group that it gets; -1 leaves them as they are.
     """
     if tier == "none":
         return Confinement()
-    return Confinement(user=_user(uid), filter=replace(_policy(tier), marks=True))
+    return Confinement(filter=replace(_policy(tier), marks=True))
 
 
-def _user(uid: int) -> User | None:
+def user(uid: int) -> User | None:
+    """Returns the user and group that a process gets; -1 leaves them as they are."""
     return User(uid, uid) if uid >= 0 else None
 
 

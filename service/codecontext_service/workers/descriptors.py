@@ -51,7 +51,8 @@ def close_all(descriptors: Iterable[int]) -> None:
 def close_all_but(keep: Iterable[int]) -> None:
     """Closes every descriptor of this process from 3 on, except those given."""
     low = 3
-    for fd in sorted(fd for fd in keep if fd >= low):
-        os.closerange(low, fd)
-        low = fd + 1
+    for fd in sorted(keep):
+        if fd >= low:
+            os.closerange(low, fd)
+            low = fd + 1
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from dataclasses import dataclass
 from enum import Enum
 from errno import EACCES, EAFNOSUPPORT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM
 
 from .architecture import Architecture, this_machine
 from .bpf import Rule, assemble, has_any_bit, has_exactly, is_none_of, is_one_of
+from .prepared import Call, Preparable, in_turn
 from .syscalls import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -23,7 +25,7 @@ from .syscalls import (
     CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
-    system_call,
+    ready_system_call,
 )
 
 RLIMIT_LOCKS = 10
@@ -258,7 +260,8 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
-def load(instructions: bytes) -> None:
+@Preparable
+def load(instructions: bytes) -> Call:
     """Has this thread, and all that it starts from now on, obey a program too; there is no way back.
 
     Args:
@@ -269,23 +272,23 @@ def load(instructions: bytes) -> None:
         UnknownMachineError: This machine's system calls are not known.
     """
     whole = _Program(len(instructions) // 8, instructions)
-    system_call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(whole))
+    return ready_system_call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(whole))
 
 
-def install(policy: Policy, own_pid: int) -> None:
+@Preparable
+def install(policy: Policy) -> Call:
     """Has this thread, and all that it starts from now on, obey a policy; there is no way back.
 
     Args:
         policy: The policy.
-        own_pid: This process's pid.
 
     Raises:
         OSError: The kernel refused; `set_no_new_privs` must have been called.
         UnknownMachineError: This machine's system calls are not known.
     """
     machine = this_machine()
-    load(program(policy, machine))
-    by_pid = pid_rules(policy, own_pid)
-    if by_pid:
-        # A program of its own, since it is made anew for each process: the one above is not.
-        load(assemble(by_pid, machine))
+    for_all = load.ready(program(policy, machine))
+    if not pid_rules(policy, os.getpid()):
+        return for_all
+    # A program of its own, since it is made anew for each process: the one above is not.
+    return in_turn(for_all, lambda: load(assemble(pid_rules(policy, os.getpid()), machine)))

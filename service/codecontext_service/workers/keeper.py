@@ -54,15 +54,15 @@ _LOOKS = 20
 """How often it looks for processes of a member that is to end before others get their turn."""
 
 
-def run_cell_keeper(end: socket.socket, files: list[int]) -> NoReturn:
+def run_cell_keeper(end: socket.socket, watch: ChildWatch, files: list[int]) -> NoReturn:
     """Is the keeper of a cell, in its pid 1.
 
     Args:
         end: Its socket.
+        watch: Its own.
         files: Descriptors that the server gets: of the workspace, where the cell has one.
     """
     os.setsid()
-    watch = ChildWatch()
     close_all_but([end.fileno(), *files, *watch.descriptors])
     with contextlib.suppress(EOFError, OSError):  # the server is gone
         send_message(end, {"ready": True}, files)

@@ -30,7 +30,7 @@ from typing import Any
 from . import containment, placing, syscalls
 from .cells import CellSpec, Nursery, check_bare_cells, fork, furnish_bare
 from .children import ChildWatch, descendants, end_all_children
-from .confinement import ConfinementError, confine, prepare
+from .confinement import ConfinementError, prepare
 from .containment import Tier
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .jail import WORKSPACE, Jail
@@ -93,6 +93,7 @@ class Launcher:
         self._cells = cells
         self._jail = jail
         self._nursery = Nursery() if cells else None
+        self._confining = prepare(containment.of_keeper("cell" if jail else "none"))
         self._known: set[int] = set()
         self._keepers: set[int] = set()
         self._watch = ChildWatch()
@@ -183,21 +184,23 @@ class Launcher:
     def _fork_cell(self, spec: CellSpec | None, end: int, sibling: int | None = None) -> int:
         if self._nursery is None:
             raise OSError("this machine allows no cells")
+        if spec is not None and self._jail is not None:
+            spec.prepare(self._jail.shown)
 
         def run() -> None:
-            self._leave()
+            self._watch.renew()
             keeper = socket.socket(fileno=end)
             files = []
             try:
                 if spec is None or self._jail is None:
                     furnish_bare()
-                    confine(containment.of_keeper("none", -1))
+                    self._confining.apply(None)
                 else:
                     files = self._furnish(spec, self._jail, sibling)
             except (OSError, ConfinementError) as error:
                 send_message(keeper, {"failed": str(error)})
                 return
-            run_cell_keeper(keeper, files)
+            run_cell_keeper(keeper, self._watch, files)
 
         return self._nursery.fork_cell(run)
 
@@ -212,7 +215,7 @@ class Launcher:
         else:
             spec.share(sibling)
         workspace = os.open(WORKSPACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        confine(containment.of_keeper("cell", spec.uid))
+        self._confining.apply(containment.user(spec.uid))
         return [workspace]
 
 
@@ -253,7 +256,6 @@ def main() -> None:
     if cells == "full":
         jail = Jail(options["jail"]["folder"], tuple(options["jail"]["shown"]))
         jail.enter()
-        prepare(containment.of_keeper("cell", 0))
     launcher = Launcher(end, cells, jail, Tier(**options["tier"]))
     with contextlib.suppress(EOFError, OSError):
         launcher.run()

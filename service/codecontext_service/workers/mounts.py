@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 
-from .syscalls import check, system_call
+from .prepared import Call, Preparable
+from .syscalls import c_call, check, ready_system_call, system_call
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 _MS_BIND, _MS_REC, _MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
@@ -37,9 +38,10 @@ def _bytes(text: str | None) -> bytes | None:
     return None if text is None else os.fsencode(text)
 
 
+@Preparable
 def mount(
     source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None
-) -> None:
+) -> Call:
     """Mounts a file system: the system call of that name.
 
     Args:
@@ -52,10 +54,11 @@ def mount(
     Raises:
         OSError: The kernel refused.
     """
-    result = _libc.mount(
-        _bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
+    return c_call(
+        f"mount({kind or source or 'flags'} on {target})",
+        _libc.mount,
+        *(_bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)),
     )
-    check(result, f"mount({kind or source or 'flags'} on {target})")
 
 
 def make_private() -> None:
@@ -94,7 +97,8 @@ def mount_tmpfs(
     mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, ",".join(options))
 
 
-def mount_proc(target: str = "/proc") -> None:
+@Preparable
+def mount_proc(target: str = "/proc") -> Call:
     """Mounts a /proc that shows this process's pid namespace.
 
     Args:
@@ -103,7 +107,7 @@ def mount_proc(target: str = "/proc") -> None:
     Raises:
         OSError: The kernel refused: also where parts of the /proc that is there already are hidden.
     """
-    mount("proc", target, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    return mount.ready("proc", target, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def bind(source: str, target: str, *, recursive: bool = True) -> None:
@@ -120,7 +124,8 @@ def bind(source: str, target: str, *, recursive: bool = True) -> None:
     mount(source, target, None, _MS_BIND | (_MS_REC if recursive else 0))
 
 
-def restrict_mount(path: str, *, read_only: bool, devices: bool = False) -> None:
+@Preparable
+def restrict_mount(path: str, *, read_only: bool, devices: bool = False) -> Call:
     """Restricts a mount and all that is mounted below it; set-user-id never counts there.
 
     Args:
@@ -137,7 +142,9 @@ def restrict_mount(path: str, *, read_only: bool, devices: bool = False) -> None
     attributes = _MountAttributes(attr_set=bits)
     size = ctypes.sizeof(attributes)
     where = os.fsencode(path)
-    system_call("mount_setattr", _AT_FDCWD, where, _AT_RECURSIVE, ctypes.byref(attributes), size)
+    return ready_system_call(
+        "mount_setattr", _AT_FDCWD, where, _AT_RECURSIVE, ctypes.byref(attributes), size
+    )
 
 
 def unmount(path: str) -> None:

@@ -255,7 +255,7 @@ def _seccomp() -> None:
     policy = filters.policy_for("landlock", landlock_abi=landlock.abi(), memory_group=False)
     socket.socket(socket.AF_UNIX).close()
     syscalls.set_no_new_privs()
-    filters.install(policy, os.getpid())
+    filters.install(policy)
     with _refused("a denied system call", errno.EACCES):
         socket.socket(socket.AF_UNIX).close()
     for end in socket.socketpair():

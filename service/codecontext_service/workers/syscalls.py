@@ -10,9 +10,11 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from .architecture import this_machine
+from .prepared import Call, Preparable, in_turn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,19 +43,42 @@ def _check(result: int, call: str) -> None:
         raise OSError(number, f"{call}: {os.strerror(number)}")
 
 
+def c_call(name: str, function: Callable[..., int], *arguments: Any) -> Call:
+    """Makes a call of a C function ready, which raises OSError with what errno says.
+
+    Args:
+        name: How the error should name it.
+        function: The function.
+        *arguments: What ctypes takes: integers that fit an int, bytes, None, objects of its own.
+    """
+    return functools.partial(_make, name, function, arguments)
+
+
+def _make(name: str, function: Callable[..., int], arguments: tuple[Any, ...]) -> None:
+    _check(function(*arguments), name)
+
+
 def _prctl(option: int, *arguments: int) -> int:
-    padded = (*arguments, 0, 0, 0, 0)[:4]
-    result: int = _libc.prctl(option, *(ctypes.c_ulong(value) for value in padded))
+    result: int = _libc.prctl(option, *_padded(arguments))
     return result
 
 
-def unshare(flags: int) -> None:
+def _padded(arguments: tuple[int, ...]) -> tuple[ctypes.c_ulong, ...]:
+    return tuple(map(ctypes.c_ulong, (*arguments, 0, 0, 0, 0)[:4]))
+
+
+def _prctl_call(name: str, option: int, *arguments: int) -> Call:
+    return c_call(f"prctl({name})", _libc.prctl, option, *_padded(arguments))
+
+
+@Preparable
+def unshare(flags: int) -> Call:
     """Moves this process into new namespaces: the system call of that name.
 
     Raises:
         OSError: The kernel refused.
     """
-    _check(_libc.unshare(flags), "unshare")
+    return c_call("unshare", _libc.unshare, flags)
 
 
 def setns(fd: int, kind: int) -> None:
@@ -77,20 +102,20 @@ def enter_user_namespace() -> None:
     new_user_namespace()
     bits = 1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_CHROOT
     every = (1 << last_capability() + 1) - 1
-    _set_capabilities(effective=every, permitted=every, inheritable=bits)
+    _set_capabilities(effective=every, permitted=every, inheritable=bits)()
     for capability in (_CAP_SYS_ADMIN, _CAP_SYS_CHROOT):
         raised = _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
         _check(raised, "prctl(PR_CAP_AMBIENT)")
 
 
-def _set_capabilities(*, effective: int, permitted: int, inheritable: int) -> None:
+def _set_capabilities(*, effective: int, permitted: int, inheritable: int) -> Call:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     words = [
         half >> shift & 0xFFFFFFFF
         for shift in (0, 32)
         for half in (effective, permitted, inheritable)
     ]
-    _check(_libc.capset(header, (ctypes.c_uint32 * 6)(*words)), "capset")
+    return c_call("capset", _libc.capset, header, (ctypes.c_uint32 * 6)(*words))
 
 
 def mount_own_proc() -> None:
@@ -144,10 +169,20 @@ CLONE_NEWNET = 0x40000000
 
 _PR_SET_DUMPABLE = 4
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
+_LOOPBACK_UP = struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING)
+_ANY_SOCKET = int(socket.AF_INET), int(socket.SOCK_DGRAM | socket.SOCK_CLOEXEC), 0
 
 _libc.syscall.restype = ctypes.c_long
-for _function in ("prctl", "capset", "setns", "unshare"):
+for _function in ("prctl", "capset", "setns", "sethostname", "socket", "unshare"):
     getattr(_libc, _function)  # ctypes looks it up once: here, rather than in each forked child
+
+
+def _numbered(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    number = this_machine().number(name)
+    if number is None:
+        raise OSError(errno.ENOSYS, f"{name}: {os.strerror(errno.ENOSYS)}")
+    whole = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
+    return (ctypes.c_long(number), *whole)
 
 
 def system_call(name: str, *arguments: Any) -> int:
@@ -164,13 +199,14 @@ def system_call(name: str, *arguments: Any) -> int:
         OSError: The kernel refused, or (ENOSYS) doesn't have it.
         UnknownMachineError: This machine's numbers are not known.
     """
-    number = this_machine().number(name)
-    if number is None:
-        raise OSError(errno.ENOSYS, f"{name}: {os.strerror(errno.ENOSYS)}")
-    whole = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
-    result: int = _libc.syscall(ctypes.c_long(number), *whole)
+    result: int = _libc.syscall(*_numbered(name, arguments))
     _check(result, name)
     return result
+
+
+def ready_system_call(name: str, *arguments: Any) -> Call:
+    """Makes `system_call` ready."""
+    return c_call(name, _libc.syscall, *_numbered(name, arguments))
 
 
 def check(result: int, call: str) -> None:
@@ -186,16 +222,18 @@ def check(result: int, call: str) -> None:
     _check(result, call)
 
 
-def set_no_new_privs() -> None:
+@Preparable
+def set_no_new_privs() -> Call:
     """Has no exec ever give this process or its children more rights; a filter needs it.
 
     Raises:
         OSError: The kernel refused.
     """
-    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1), "prctl(PR_SET_NO_NEW_PRIVS)")
+    return _prctl_call("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)
 
 
-def set_dumpable(dumpable: bool) -> None:
+@Preparable
+def set_dumpable(dumpable: bool) -> Call:
     """Says whether processes of the same user may trace this one and see into its /proc entry.
 
     A change of user ids makes a process undumpable, which then can't read its own /proc/self either.
@@ -206,7 +244,7 @@ def set_dumpable(dumpable: bool) -> None:
     Raises:
         OSError: The kernel refused.
     """
-    _check(_prctl(_PR_SET_DUMPABLE, int(dumpable)), "prctl(PR_SET_DUMPABLE)")
+    return _prctl_call("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))
 
 
 @functools.cache
@@ -218,7 +256,8 @@ def last_capability() -> int:
     return capability
 
 
-def drop_bounding_set() -> None:
+@Preparable
+def drop_bounding_set() -> Call:
     """Has no exec ever give a capability; must come before the user ids change.
 
     Raises:
@@ -226,21 +265,29 @@ def drop_bounding_set() -> None:
             `clear_capabilities` an exec gives nothing all the same.
         OSError: The kernel refused.
     """
-    for capability in range(last_capability() + 1):
-        _check(_prctl(_PR_CAPBSET_DROP, capability), "prctl(PR_CAPBSET_DROP)")
+    return in_turn(
+        *(
+            _prctl_call("PR_CAPBSET_DROP", _PR_CAPBSET_DROP, capability)
+            for capability in range(last_capability() + 1)
+        )
+    )
 
 
-def clear_capabilities() -> None:
+@Preparable
+def clear_capabilities() -> Call:
     """Gives up every capability that this process has.
 
     Raises:
         OSError: The kernel refused.
     """
-    _check(_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL), "prctl(PR_CAP_AMBIENT)")
-    _set_capabilities(effective=0, permitted=0, inheritable=0)
+    return in_turn(
+        _prctl_call("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL),
+        _set_capabilities(effective=0, permitted=0, inheritable=0),
+    )
 
 
-def set_hostname(name: str) -> None:
+@Preparable
+def set_hostname(name: str) -> Call:
     """Names the machine, for the processes of this UTS namespace.
 
     Args:
@@ -250,7 +297,7 @@ def set_hostname(name: str) -> None:
         OSError: The kernel refused.
     """
     encoded = os.fsencode(name)
-    _check(_libc.sethostname(encoded, ctypes.c_size_t(len(encoded))), "sethostname")
+    return c_call("sethostname", _libc.sethostname, encoded, ctypes.c_size_t(len(encoded)))
 
 
 def bring_up_loopback() -> None:
@@ -259,9 +306,12 @@ def bring_up_loopback() -> None:
     Raises:
         OSError: The kernel refused.
     """
-    request = struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+    any_socket = _libc.socket(*_ANY_SOCKET)
+    _check(any_socket, "socket")
+    try:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _LOOPBACK_UP)
+    finally:
+        os.close(any_socket)
 
 
 def new_user_namespace() -> None:
