@@ -58,6 +58,7 @@ class CellSpec:
             shown: As for `furnish`.
         """
         _entry(self.joins & ~syscalls.CLONE_NEWUSER)
+        _private(self.workspace_bytes, self.workspace_inodes)
         _views()
         _covered(shown)
 
@@ -72,15 +73,8 @@ class CellSpec:
         """
         _entry(self.joins & ~syscalls.CLONE_NEWUSER)()
         covered = [(path, os.open(path, os.O_PATH)) for path in _covered(shown)]
-        for folder in PRIVATE:
-            mounts.mount_tmpfs(
-                folder,
-                size_bytes=self.workspace_bytes,
-                inodes=self.workspace_inodes,
-                mode=0o700 if folder == WORKSPACE else 0o1777,
-                uid=self.uid if self.uid >= 0 else None,
-                gid=self.uid if self.uid >= 0 else None,
-            )
+        for each in _private(self.workspace_bytes, self.workspace_inodes):
+            each.mount(self.uid)
         for path, fd in covered:
             if os.path.isdir(f"/proc/self/fd/{fd}"):
                 os.makedirs(path, exist_ok=True)
@@ -119,6 +113,20 @@ def _entry(namespaces: int) -> Call:
         *([syscalls.bring_up_loopback] if network else []),
         syscalls.set_hostname.ready(_HOST_NAME),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _private(size_bytes: int, inodes: int) -> list[mounts.OwnedTmpfs]:
+    """Returns a cell's own file systems, to be mounted for its user; made once for each size."""
+    return [
+        mounts.OwnedTmpfs(
+            folder,
+            size_bytes=size_bytes,
+            inodes=inodes,
+            mode=0o700 if folder == WORKSPACE else 0o1777,
+        )
+        for folder in PRIVATE
+    ]
 
 
 @functools.cache
