@@ -60,6 +60,7 @@ class CellSpec:
         _entry(self.joins & ~syscalls.CLONE_NEWUSER)
         _private(self.workspace_bytes, self.workspace_inodes)
         _views()
+        _own_proc()
         _covered(shown)
 
     def furnish(self, shown: tuple[str, ...]) -> None:
@@ -98,8 +99,7 @@ class CellSpec:
             OSError: The kernel refused, for instance since that cell has ended.
         """
         syscalls.setns(sibling, self.joins & ~syscalls.CLONE_NEWUSER)
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        mounts.mount_proc()
+        _own_proc()()
         if self.uid < 0:
             syscalls.setns(sibling, syscalls.CLONE_NEWUSER)
 
@@ -133,6 +133,12 @@ def _private(size_bytes: int, inodes: int) -> list[mounts.OwnedTmpfs]:
 def _views() -> Call:
     """Returns what makes the caches read-only, and /proc the cell's own."""
     return in_turn(mounts.restrict_mount.ready(CACHES, read_only=True), mounts.mount_proc.ready())
+
+
+@functools.cache
+def _own_proc() -> Call:
+    """Returns what shows a /proc of its own to the pid 1 of a cell that shares all else."""
+    return in_turn(syscalls.unshare.ready(syscalls.CLONE_NEWNS), mounts.mount_proc.ready())
 
 
 @functools.cache
@@ -182,6 +188,9 @@ class Nursery:
     def __init__(self) -> None:
         """Remembers the pid namespace of this process."""
         self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        # Ready, since a page that this process writes to between two forks is one more for each child.
+        self._leave_home = syscalls.unshare.ready(syscalls.CLONE_NEWPID)
+        self._return_home = syscalls.setns.ready(self._home, syscalls.CLONE_NEWPID)
 
     def fork_cell(self, run: Callable[[], object]) -> int:
         """Forks pid 1 of a new cell, which is still to be furnished.
@@ -195,7 +204,7 @@ class Nursery:
         Raises:
             OSError: The kernel refused.
         """
-        syscalls.unshare(syscalls.CLONE_NEWPID)
+        self._leave_home()
         return self._fork(run)
 
     def fork_into(self, cell: int, joins: int, run: Callable[[], object]) -> int:
@@ -224,7 +233,7 @@ class Nursery:
         try:
             return fork(run)
         finally:  # in the parent: the child never comes back
-            syscalls.setns(self._home, syscalls.CLONE_NEWPID)
+            self._return_home()
 
 
 def check_bare_cells() -> None:

@@ -34,7 +34,7 @@ from .confinement import ConfinementError, prepare
 from .containment import Tier
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .jail import WORKSPACE, Jail
-from .keeper import run_cell_keeper
+from .keeper import rehearse, run_cell_keeper
 
 _PROGRAM_CHANNEL_FD = 3
 """Where an interpreter that is a program of its own finds its channel."""
@@ -93,10 +93,13 @@ class Launcher:
         self._cells = cells
         self._jail = jail
         self._nursery = Nursery() if cells else None
-        self._confining = prepare(containment.of_keeper("cell" if jail else "none"))
+        if cells:
+            self._confining = prepare(containment.of_keeper("cell" if jail else "none"))
         self._known: set[int] = set()
         self._keepers: set[int] = set()
         self._watch = ChildWatch()
+        if cells:
+            rehearse(self._watch)
         self._placing = placing.Placing(self._nursery, tier, _PROGRAM_CHANNEL_FD, self._leave)
 
     def run(self) -> None:

@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -143,6 +142,8 @@ def _expect_process_limit(others: int) -> None:
 
 
 def _mounts() -> None:
+    import tempfile  # not above: the launcher loads this module, see `processes.bootstrap`
+
     place = tempfile.gettempdir()
     syscalls.unshare(syscalls.CLONE_NEWNS)
     mounts.make_private()
@@ -218,6 +219,8 @@ def _own_uid(uid: int) -> None:
 
 def _own_uid_folder(uid: int) -> None:
     """A folder can be given to another user, whose processes can be ended."""
+    import tempfile  # as above
+
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)  # noqa: S103  # the other user must get through
         own = f"{folder}/own"

@@ -81,13 +81,14 @@ def unshare(flags: int) -> Call:
     return c_call("unshare", _libc.unshare, flags)
 
 
-def setns(fd: int, kind: int) -> None:
+@Preparable
+def setns(fd: int, kind: int) -> Call:
     """Moves this process into an existing namespace: the system call of that name.
 
     Raises:
         OSError: The kernel refused.
     """
-    _check(_libc.setns(fd, kind), "setns")
+    return c_call("setns", _libc.setns, fd, kind)
 
 
 def enter_user_namespace() -> None:

@@ -29,7 +29,6 @@ import shlex
 import signal
 import socket
 import struct
-import tempfile
 import termios
 from collections.abc import Iterable, Mapping
 from typing import NoReturn
@@ -299,8 +298,11 @@ def _open_memory() -> int:
         return os.memfd_create("code")
     except OSError:  # denied where its memory would count for nobody
         folder = os.environ.get("TMPDIR", "/dev/shm")  # noqa: S108  # its own, one way or the other
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+        # Without `tempfile`: that loads `random`, which has something to do in all that the launcher forks.
+        path = f"{folder}/code-{os.urandom(8).hex()}"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(path)
+        return file
 
 
 def _same(path: str, fd: int) -> bool:
