@@ -51,57 +51,45 @@ class CellSpec:
         user = syscalls.CLONE_NEWUSER if self.uid < 0 else 0
         return (_SHARED & ~network) | user
 
-    def prepare(self, shown: tuple[str, ...]) -> None:
-        """Makes ready what all such cells have in common: call it before forking.
-
-        Args:
-            shown: As for `furnish`.
-        """
-        _entry(self.joins & ~syscalls.CLONE_NEWUSER)
-        _private(self.workspace_bytes, self.workspace_inodes)
-        _views()
-        _own_proc()
-        _covered(shown)
-
-    def furnish(self, shown: tuple[str, ...]) -> None:
-        """Makes namespaces and files; in the pid 1 of a cell that is the first of its sandbox.
+    def furnishing(self, shown: tuple[str, ...]) -> Call:
+        """Makes it ready to make the namespaces and files of a cell that is the first of its sandbox.
 
         Args:
             shown: What the jail shows: where a file system of the cell's covers it, it is shown again.
 
-        Raises:
-            OSError: The kernel refused.
+        Returns:
+            What does it, in the pid 1 of the cell, or raises OSError where the kernel refuses.
         """
-        _entry(self.joins & ~syscalls.CLONE_NEWUSER)()
-        covered = [(path, os.open(path, os.O_PATH)) for path in _covered(shown)]
-        for each in _private(self.workspace_bytes, self.workspace_inodes):
-            each.mount(self.uid)
-        for path, fd in covered:
-            if os.path.isdir(f"/proc/self/fd/{fd}"):
-                os.makedirs(path, exist_ok=True)
-            else:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                open(path, "x").close()
-            mounts.bind(f"/proc/self/fd/{fd}", path)
-            mounts.restrict_mount(path, read_only=True)
-            os.close(fd)
-        _views()()
-        if self.uid < 0:
-            syscalls.new_user_namespace()
+        mounted = in_turn(*map(self._private, PRIVATE))
+        if covered := _covered(shown):
+            mounted = functools.partial(_mount_around, covered, mounted)
+        user = [syscalls.new_user_namespace] if self.uid < 0 else []
+        return in_turn(_entry(self.joins & ~syscalls.CLONE_NEWUSER), mounted, _views(), *user)
 
-    def share(self, sibling: int) -> None:
-        """Joins the namespaces of another cell of the same sandbox, in the pid 1 of a new cell.
+    def sharing(self, sibling: int) -> Call:
+        """Makes it ready to join the namespaces of another cell of the same sandbox.
 
         Args:
             sibling: A pidfd of the other cell's pid 1.
 
-        Raises:
-            OSError: The kernel refused, for instance since that cell has ended.
+        Returns:
+            What does it, in the pid 1 of the new cell, or raises OSError where the kernel refuses, for
+            instance since the other cell has ended.
         """
-        syscalls.setns(sibling, self.joins & ~syscalls.CLONE_NEWUSER)
-        _own_proc()()
-        if self.uid < 0:
-            syscalls.setns(sibling, syscalls.CLONE_NEWUSER)
+        shared = syscalls.setns.ready(sibling, self.joins & ~syscalls.CLONE_NEWUSER)
+        user = [syscalls.setns.ready(sibling, syscalls.CLONE_NEWUSER)] if self.uid < 0 else []
+        return in_turn(shared, _own_proc(), *user)
+
+    def _private(self, folder: str) -> Call:
+        owner = self.uid if self.uid >= 0 else None
+        return mounts.mount_tmpfs.ready(
+            folder,
+            size_bytes=self.workspace_bytes,
+            inodes=self.workspace_inodes,
+            mode=0o700 if folder == WORKSPACE else 0o1777,
+            uid=owner,
+            gid=owner,
+        )
 
 
 @functools.cache
@@ -113,20 +101,6 @@ def _entry(namespaces: int) -> Call:
         *([syscalls.bring_up_loopback] if network else []),
         syscalls.set_hostname.ready(_HOST_NAME),
     )
-
-
-@functools.lru_cache(maxsize=64)
-def _private(size_bytes: int, inodes: int) -> list[mounts.OwnedTmpfs]:
-    """Returns a cell's own file systems, to be mounted for its user; made once for each size."""
-    return [
-        mounts.OwnedTmpfs(
-            folder,
-            size_bytes=size_bytes,
-            inodes=inodes,
-            mode=0o700 if folder == WORKSPACE else 0o1777,
-        )
-        for folder in PRIVATE
-    ]
 
 
 @functools.cache
@@ -145,6 +119,21 @@ def _own_proc() -> Call:
 def _covered(shown: tuple[str, ...]) -> list[str]:
     """Returns what a cell's own file systems cover; what is below another one comes with that."""
     return [path for path in shown if under(path, PRIVATE) and not under(path, {*shown} - {path})]
+
+
+def _mount_around(covered: list[str], mount: Call) -> None:
+    """Mounts file systems, and shows again what they cover."""
+    before = [(path, os.open(path, os.O_PATH)) for path in covered]
+    mount()
+    for path, fd in before:
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            os.makedirs(path, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            open(path, "x").close()
+        mounts.bind(f"/proc/self/fd/{fd}", path)
+        mounts.restrict_mount(path, read_only=True)
+        os.close(fd)
 
 
 BARE_JOINS = syscalls.CLONE_NEWNS

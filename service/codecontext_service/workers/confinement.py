@@ -102,9 +102,15 @@ class User(NamedTuple):
             OSError: The kernel refused.
             PermissionError: Without CAP_SETUID and CAP_SETGID.
         """
-        os.setgroups([])
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
+        self.becoming()()
+
+    def becoming(self) -> Call:
+        """Makes it ready to `become` that user."""
+        return in_turn(
+            functools.partial(os.setgroups, []),
+            functools.partial(os.setresgid, self.gid, self.gid, self.gid),
+            functools.partial(os.setresuid, self.uid, self.uid, self.uid),
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class Confinement:
 
 
 class Confining:
-    """A confinement that is ready: a child that was forked since has nothing left but to apply it."""
+    """A confinement that is ready: a child that is forked has nothing left but to apply it."""
 
     def __init__(self, confinement: Confinement) -> None:
         """Makes it ready; see `prepare`."""
@@ -151,19 +157,14 @@ class Confining:
         if policy is not None:
             self._add(self._then, "filter", lambda: filters.install.ready(policy))
 
-    def apply(self, user: User | None) -> None:
-        """Confines this process, as `confine` does.
+    def of(self, user: User | None) -> Call:
+        """Returns what confines the process that calls it, as `confine` does.
 
         Args:
-            user: Whom it becomes; None: the user stays.
-
-        Raises:
-            ConfinementError: A layer failed; the error names it.
+            user: Whom that becomes; None: the user stays.
         """
-        _apply(self._first)
-        if user is not None:
-            _apply([("user", user.become)])
-        _apply(self._then)
+        becoming = [] if user is None else [("user", user.becoming())]
+        return functools.partial(_apply, [*self._first, *becoming, *self._then])
 
     @staticmethod
     def _add(calls: list[tuple[str, Call]], layer: str, ready: Callable[[], Call]) -> None:
@@ -195,7 +196,7 @@ def confine(confinement: Confinement) -> None:
     Raises:
         ConfinementError: A layer failed; the error names it.
     """
-    prepare(confinement).apply(confinement.user)
+    prepare(confinement).of(confinement.user)()
 
 
 def _drop_bounding_set() -> Call:

@@ -55,46 +55,7 @@ _LOOKS = 20
 
 
 _REHEARSALS = 12
-"""How often what keepers do is rehearsed: Python changes its code after eight calls or so."""
-
-
-def rehearse(watch: ChildWatch) -> None:
-    """Does what the keeper of a cell does, in a process that will fork some.
-
-    Python notes in what it runs and looks up how to do that faster. What is noted before the fork is
-    shared; after it each keeper takes pages of its own to note the same.
-
-    Args:
-        watch: The process's own; it has no children yet.
-    """
-    no_limits = {"memory_bytes": 0, "cpu_time_s": 0}
-    orders: list[dict[str, Any]] = [{"limit": no_limits}, {"usage": 0}, {"kill": True}]
-    for _ in range(_REHEARSALS):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours, theirs:
-            for order in orders:
-                send_message(ours, order)
-            send_message(theirs, {"ready": True}, [theirs.fileno()])
-            _CellKeeper(theirs, watch).run()
-
-
-def run_cell_keeper(end: socket.socket, watch: ChildWatch, files: list[int]) -> NoReturn:
-    """Is the keeper of a cell, in its pid 1.
-
-    Args:
-        end: Its socket.
-        watch: Its own.
-        files: Descriptors that the server gets: of the workspace, where the cell has one.
-    """
-    os.setsid()
-    close_all_but([end.fileno(), *files, *watch.descriptors])
-    try:  # `suppress` would take more pages of each keeper
-        send_message(end, {"ready": True}, files)
-        close_all(files)
-        _CellKeeper(end, watch).run()
-    except (EOFError, OSError):  # the server is gone
-        pass
-    os._exit(0)  # this ends all that is left
+"""How often it does what it will do before it is forked: Python is done with its notes after about eight."""
 
 
 def run_subreaper_keeper(end: socket.socket, run_interpreter: Callable[[], None]) -> NoReturn:
@@ -118,7 +79,7 @@ def run_subreaper_keeper(end: socket.socket, run_interpreter: Callable[[], None]
         pidfd = os.pidfd_open(interpreter)
         send_message(end, {"pid": interpreter}, [pidfd])
         os.close(pidfd)
-        _SubreaperKeeper(end, watch, interpreter).run()
+        _SubreaperKeeper(watch, interpreter).keep(end)
     end_all_children()
     os._exit(0)
 
@@ -139,8 +100,9 @@ class _Member:
 class _Keeper:
     """Reaps, obeys the server, and ends what uses too much."""
 
-    def __init__(self, end: socket.socket, watch: ChildWatch) -> None:
-        self._end = end
+    _end: socket.socket
+
+    def __init__(self, watch: ChildWatch) -> None:
         self._watch = watch
         self._marks = Marks()
         self._members: dict[int, _Member] = {}
@@ -153,8 +115,17 @@ class _Keeper:
         self._goes_on = True
         self._member(0)
 
-    def run(self) -> None:
-        """Keeps until it is told to end, or has nothing to keep any more."""
+    def keep(self, end: socket.socket) -> None:
+        """Keeps until it is told to end, or has nothing to keep any more.
+
+        Args:
+            end: Its socket.
+
+        Raises:
+            EOFError: The server is gone.
+            OSError: Likewise.
+        """
+        self._end = end
         while self._goes_on:
             ends = [self._end.fileno(), self._watch.fileno()]
             if self._awaited is not None:
@@ -371,16 +342,66 @@ class _Keeper:
                 del self._members[number]
 
 
-class _CellKeeper(_Keeper):
-    """Is pid 1, and stays when its interpreter has ended: the next one may come."""
+class CellKeeper(_Keeper):
+    """Is pid 1 of a cell, and stays when its interpreter has ended: the next one may come.
+
+    It is made before the fork, as all that can be: each page that a keeper writes to is one that it shares
+    with no others.
+    """
+
+    def __init__(self, watch: ChildWatch) -> None:
+        """Makes it, in the process that will be forked, once for all cells.
+
+        Args:
+            watch: That process's own, which has no children yet.
+        """
+        super().__init__(watch)
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Does what it does in a cell.
+
+        Python notes in what it runs and looks up how to do that faster, and not at the first time. What is
+        noted before the fork is shared.
+        """
+        no_limits = {"memory_bytes": 0, "cpu_time_s": 0}
+        orders: list[dict[str, Any]] = [{"limit": no_limits}, {"usage": 0}, {"kill": True}]
+        for _ in range(_REHEARSALS):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours, theirs:
+                for order in orders:
+                    send_message(ours, order)
+                send_message(theirs, {"ready": True}, [theirs.fileno()])
+                self.keep(theirs)
+            self._goes_on = True
+
+    def run(self, end: socket.socket, files: list[int]) -> NoReturn:
+        """Is the keeper, in a process that was forked for it, and has renewed the watch.
+
+        Args:
+            end: Its socket.
+            files: Descriptors that the server gets: of the workspace, where the cell has one.
+        """
+        os.setsid()
+        close_all_but([end.fileno(), *files, *self._watch.descriptors])
+        try:  # `suppress` would take more pages
+            send_message(end, {"ready": True}, files)
+            close_all(files)
+            self.keep(end)
+        except (EOFError, OSError):  # the server is gone
+            pass
+        os._exit(0)  # this ends all that is left
 
     def all(self) -> set[int]:
+        """Returns the processes of all members."""
         return all_others()
 
     def keeps(self, pid: int) -> bool:
+        """Returns whether a process is one of a member's."""
         return pid != os.getpid()  # no others have a pid here
 
     def end_all(self) -> None:
+        """Ends all that it holds."""
         with contextlib.suppress(ProcessLookupError):  # there are none
             os.kill(-1, signal.SIGKILL)
 
@@ -388,8 +409,8 @@ class _CellKeeper(_Keeper):
 class _SubreaperKeeper(_Keeper):
     """Is the parent of an interpreter, and ends with it, unless others were forked from that."""
 
-    def __init__(self, end: socket.socket, watch: ChildWatch, interpreter: int) -> None:
-        super().__init__(end, watch)
+    def __init__(self, watch: ChildWatch, interpreter: int) -> None:
+        super().__init__(watch)
         self._interpreter = interpreter
         self._adopted.add(interpreter)
 
