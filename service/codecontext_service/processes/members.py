@@ -61,6 +61,7 @@ class Member:
         """The limit for which it was ended: `memory` or `cpu_time`; empty if it was not."""
         self.on_interrupted: Callable[[], None] = lambda: None
         """Is called when an interrupt was sent on."""
+        self._is_watched = False  # a keeper that is left alone takes less memory
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
         """Done once all its processes are gone, its control group too; with the last one the keeper."""
@@ -86,8 +87,10 @@ class Member:
         if self.group is not None:  # then the kernel looks at memory, and at nothing too late
             self.group.limit(memory_bytes=limits.memory_bytes, cpus=limits.cpus)
             order["memory_bytes"] = 0
-        with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
-            self.keeper.send({"limit": order, "member": self.number})
+        if self._is_watched or any(order.values()):
+            self._is_watched = True
+            with contextlib.suppress(OSError):  # it has ended, which is told elsewhere
+                self.keeper.send({"limit": order, "member": self.number})
 
     async def lower(self, pid: int, limits: Limits) -> None:
         """Lowers the limits of an interpreter that can't do it itself, before it runs code.

@@ -60,11 +60,15 @@ class CellSpec:
         Returns:
             What does it, in the pid 1 of the cell, or raises OSError where the kernel refuses.
         """
-        mounted = in_turn(*map(self._private, PRIVATE))
-        if covered := _covered(shown):
-            mounted = functools.partial(_mount_around, covered, mounted)
-        user = [syscalls.new_user_namespace] if self.uid < 0 else []
-        return in_turn(_entry(self.joins & ~syscalls.CLONE_NEWUSER), mounted, _views(), *user)
+        return functools.partial(
+            _furnishing(
+                self.joins & ~syscalls.CLONE_NEWUSER,
+                self.workspace_bytes,
+                self.workspace_inodes,
+                shown,
+            ),
+            self.uid,
+        )
 
     def sharing(self, sibling: int) -> Call:
         """Makes it ready to join the namespaces of another cell of the same sandbox.
@@ -80,60 +84,64 @@ class CellSpec:
         user = [syscalls.setns.ready(sibling, syscalls.CLONE_NEWUSER)] if self.uid < 0 else []
         return in_turn(shared, _own_proc(), *user)
 
-    def _private(self, folder: str) -> Call:
-        owner = self.uid if self.uid >= 0 else None
-        return mounts.mount_tmpfs.ready(
-            folder,
-            size_bytes=self.workspace_bytes,
-            inodes=self.workspace_inodes,
-            mode=0o700 if folder == WORKSPACE else 0o1777,
-            uid=owner,
-            gid=owner,
+
+class _Furnishing:
+    """What makes cells that differ in their users only."""
+
+    def __init__(
+        self, namespaces: int, size_bytes: int, inodes: int, shown: tuple[str, ...]
+    ) -> None:
+        network = [syscalls.bring_up_loopback] if namespaces & syscalls.CLONE_NEWNET else []
+        self._enter = in_turn(
+            syscalls.unshare.ready(namespaces), *network, syscalls.set_hostname.ready(_HOST_NAME)
+        )
+        self._private = [
+            mounts.OwnedTmpfs(
+                folder,
+                size_bytes=size_bytes,
+                inodes=inodes,
+                mode=0o700 if folder == WORKSPACE else 0o1777,
+            )
+            for folder in PRIVATE
+        ]
+        # What is below another one that is shown comes with it.
+        self._covered = [
+            path for path in shown if under(path, PRIVATE) and not under(path, {*shown} - {path})
+        ]
+        self._restrict = in_turn(
+            mounts.restrict_mount.ready(CACHES, read_only=True), mounts.mount_proc.ready()
         )
 
+    def __call__(self, uid: int) -> None:
+        self._enter()
+        covered = [(path, os.open(path, os.O_PATH)) for path in self._covered]
+        for each in self._private:
+            each.mount(uid)
+        for path, fd in covered:
+            _show_again(path, fd)
+        self._restrict()
+        if uid < 0:
+            syscalls.new_user_namespace()
 
-@functools.cache
-def _entry(namespaces: int) -> Call:
-    """Returns what enters new namespaces; made once for each set of them."""
-    network = namespaces & syscalls.CLONE_NEWNET
-    return in_turn(
-        syscalls.unshare.ready(namespaces),
-        *([syscalls.bring_up_loopback] if network else []),
-        syscalls.set_hostname.ready(_HOST_NAME),
-    )
+
+_furnishing = functools.lru_cache(maxsize=64)(_Furnishing)
 
 
-@functools.cache
-def _views() -> Call:
-    """Returns what makes the caches read-only, and /proc the cell's own."""
-    return in_turn(mounts.restrict_mount.ready(CACHES, read_only=True), mounts.mount_proc.ready())
+def _show_again(path: str, fd: int) -> None:
+    if os.path.isdir(f"/proc/self/fd/{fd}"):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        open(path, "x").close()
+    mounts.bind(f"/proc/self/fd/{fd}", path)
+    mounts.restrict_mount(path, read_only=True)
+    os.close(fd)
 
 
 @functools.cache
 def _own_proc() -> Call:
     """Returns what shows a /proc of its own to the pid 1 of a cell that shares all else."""
     return in_turn(syscalls.unshare.ready(syscalls.CLONE_NEWNS), mounts.mount_proc.ready())
-
-
-@functools.cache
-def _covered(shown: tuple[str, ...]) -> list[str]:
-    """Returns what a cell's own file systems cover; what is below another one comes with that."""
-    return [path for path in shown if under(path, PRIVATE) and not under(path, {*shown} - {path})]
-
-
-def _mount_around(covered: list[str], mount: Call) -> None:
-    """Mounts file systems, and shows again what they cover."""
-    before = [(path, os.open(path, os.O_PATH)) for path in covered]
-    mount()
-    for path, fd in before:
-        if os.path.isdir(f"/proc/self/fd/{fd}"):
-            os.makedirs(path, exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            open(path, "x").close()
-        mounts.bind(f"/proc/self/fd/{fd}", path)
-        mounts.restrict_mount(path, read_only=True)
-        os.close(fd)
 
 
 BARE_JOINS = syscalls.CLONE_NEWNS

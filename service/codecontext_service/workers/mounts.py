@@ -70,7 +70,36 @@ def make_private() -> None:
     mount(None, "/", None, _MS_REC | _MS_PRIVATE)
 
 
-@Preparable
+class OwnedTmpfs:
+    """A file system in memory like `mount_tmpfs` makes them, made ready for whoever will own its root."""
+
+    _LONGEST = 200
+
+    def __init__(self, target: str, *, size_bytes: int, inodes: int, mode: int) -> None:
+        """Makes it ready; for the arguments see `mount_tmpfs`."""
+        self._options = f"size={size_bytes},nr_inodes={inodes},mode={mode:o}".encode()
+        self._data = ctypes.create_string_buffer(self._options, self._LONGEST)
+        self._mount = c_call(
+            f"mount(tmpfs on {target})",
+            _libc.mount,
+            *(b"tmpfs", os.fsencode(target), b"tmpfs"),
+            *(ctypes.c_ulong(MS_NOSUID | MS_NODEV), self._data),
+        )
+
+    def mount(self, uid: int) -> None:
+        """Mounts it.
+
+        Args:
+            uid: Owner and group of its root; -1: this process's.
+
+        Raises:
+            OSError: The kernel refused.
+        """
+        if uid >= 0:
+            self._data.value = b"%b,uid=%d,gid=%d" % (self._options, uid, uid)
+        self._mount()
+
+
 def mount_tmpfs(
     target: str,
     *,
@@ -79,7 +108,7 @@ def mount_tmpfs(
     mode: int = 0o700,
     uid: int | None = None,
     gid: int | None = None,
-) -> Call:
+) -> None:
     """Mounts a file system in memory, with neither device nodes nor set-user-id programs.
 
     Args:
@@ -95,7 +124,7 @@ def mount_tmpfs(
     """
     options = [f"size={size_bytes}", f"nr_inodes={inodes}", f"mode={mode:o}"]
     options += [f"{name}={each}" for name, each in (("uid", uid), ("gid", gid)) if each is not None]
-    return mount.ready("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, ",".join(options))
+    mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, ",".join(options))
 
 
 @Preparable
