@@ -7,7 +7,6 @@ import os
 import resource
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from . import filters, landlock, syscalls
 from .prepared import Call, in_turn
@@ -89,7 +88,8 @@ def _limit(kind: int, value: int, grace: int) -> Call:
     return functools.partial(resource.setrlimit, kind, (min(value, most), most))
 
 
-class User(NamedTuple):
+@dataclass(frozen=True)
+class User:
     """A user and group of the process's own, with no other groups."""
 
     uid: int
@@ -138,24 +138,25 @@ class Confining:
 
     def __init__(self, confinement: Confinement) -> None:
         """Makes it ready; see `prepare`."""
-        self._first: list[tuple[str, Call]] = []
-        self._then: list[tuple[str, Call]] = []
         parent, rules, policy = confinement.parent_pid, confinement.landlock, confinement.filter
-        self._add(self._first, "limits", confinement.limits.ready)
-        # While the process still has the right to.
-        self._add(self._first, "capabilities", _drop_bounding_set)
-        self._add(self._then, "capabilities", syscalls.clear_capabilities.ready)
-        self._add(self._then, "no_new_privs", syscalls.set_no_new_privs.ready)
+        dumpable = confinement.dumpable
+        self._first = [
+            _ready("limits", confinement.limits.ready),
+            _ready("capabilities", _drop_bounding_set),  # while the process still has the right to
+        ]
+        self._then = [
+            _ready("capabilities", syscalls.clear_capabilities.ready),
+            _ready("no_new_privs", syscalls.set_no_new_privs.ready),
+        ]
         # A change of user or capabilities has undone both of these.
         if parent is not None:
             self._then.append(("parent_death", functools.partial(syscalls.die_with_parent, parent)))
-        dumpable = confinement.dumpable
-        self._add(self._then, "dumpable", lambda: syscalls.set_dumpable.ready(dumpable))
+        self._then.append(_ready("dumpable", lambda: syscalls.set_dumpable.ready(dumpable)))
         if rules is not None:
-            landlock.abi()
+            landlock.abi()  # is asked for once
             self._then.append(("landlock", functools.partial(landlock.restrict, rules)))
         if policy is not None:
-            self._add(self._then, "filter", lambda: filters.install.ready(policy))
+            self._then.append(_ready("filter", lambda: filters.install.ready(policy)))
 
     def of(self, user: User | None) -> Call:
         """Returns what confines the process that calls it, as `confine` does.
@@ -165,10 +166,6 @@ class Confining:
         """
         becoming = [] if user is None else [("user", user.becoming())]
         return functools.partial(_apply, [*self._first, *becoming, *self._then])
-
-    @staticmethod
-    def _add(calls: list[tuple[str, Call]], layer: str, ready: Callable[[], Call]) -> None:
-        _apply([(layer, lambda: calls.append((layer, ready())))])
 
 
 def prepare(confinement: Confinement) -> Confining:
@@ -211,10 +208,20 @@ def _unless_forbidden(call: Call) -> None:
         pass
 
 
-def _apply(calls: Iterable[tuple[str, Call]]) -> None:
+_REFUSALS = (OSError, ValueError, OverflowError, NotImplementedError)
+
+
+def _ready(layer: str, prepare_it: Callable[[], Call]) -> tuple[str, Call]:
+    try:
+        return layer, prepare_it()
+    except _REFUSALS as error:
+        raise ConfinementError(layer, error) from error
+
+
+def _apply(layers: Iterable[tuple[str, Call]]) -> None:
     layer = ""
     try:
-        for layer, call in calls:  # noqa: B007  # the error names it
-            call()
-    except (OSError, ValueError, OverflowError, NotImplementedError) as error:
+        for layer, apply in layers:  # noqa: B007  # the error names it
+            apply()
+    except _REFUSALS as error:
         raise ConfinementError(layer, error) from error

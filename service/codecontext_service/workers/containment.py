@@ -48,17 +48,15 @@ class Place:
         return f"{self.folder}/tmp"  # noqa: S108  # a folder of its own
 
 
-def of_interpreter(tier: Tier, uid: int) -> Confinement:
-    """Returns what confines an interpreter in a cell, and all that it starts.
+def of_interpreter(tier: Tier) -> Confinement:
+    """Returns what confines an interpreter in a cell, but for its user, and all that it starts.
 
     Args:
         tier: How it is contained.
-        uid: The user and group that it gets; -1 leaves them as they are.
     """
     if tier.name == "none":
         return Confinement()
     return Confinement(
-        user=user(uid),
         landlock=_files() if abi() else None,
         filter=_policy(tier.name, memory_group=tier.memory_group),
     )

@@ -40,7 +40,7 @@ class Placing:
         self._channel_fd = channel_fd
         self._leave = leave
         if nursery is not None or tier.name != "none":
-            prepare(containment.of_interpreter(tier, 0))
+            self._confining = prepare(containment.of_interpreter(tier))
 
     def fork(self, order: dict[str, Any], descriptors: list[int], run: Callable[[], object]) -> int:
         """Forks an interpreter, or without cells a keeper that forks it.
@@ -58,14 +58,6 @@ class Placing:
         """
         channel, stdout, stderr, cell, *groups = descriptors
 
-        def run_in_cell() -> None:
-            self._leave()
-            for entry in groups:
-                os.write(entry, b"0")
-            self._settle(channel, stdout, stderr)
-            confine(containment.of_interpreter(self._tier, order["uid"]))
-            run()
-
         def run_keeper() -> None:
             self._leave()
             run_subreaper_keeper(socket.socket(fileno=cell), run_below_keeper)
@@ -80,6 +72,16 @@ class Placing:
 
         if self._nursery is None:
             return fork(run_keeper)
+        confine_in_cell = self._confining.of(containment.user(order["uid"]))
+
+        def run_in_cell() -> None:
+            self._leave()
+            for entry in groups:
+                os.write(entry, b"0")
+            self._settle(channel, stdout, stderr)
+            confine_in_cell()
+            run()
+
         return self._nursery.fork_into(cell, order["joins"], run_in_cell)
 
     def _settle(self, channel: int, stdout: int, stderr: int) -> None:
