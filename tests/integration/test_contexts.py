@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.processes import Watch, has_folder, inhabitants, processes_of
+from support.processes import Watch, has_folder, inhabitants, keeper_of, processes_of
 from support.runs import LiveRun, answer_of, queued, state_of, until
 from support.servers import ServerProcess
 from support.stubs import connected
@@ -263,6 +263,18 @@ def test_a_restart_is_a_fresh_interpreter(client: CodeContextClient) -> None:
     seen = client.run_code("import os; os.environ['A'] + open('file').read()", context=context)
     assert seen.text == "'1kept'"
     client.delete_code_context(context)
+
+
+def test_a_cell_takes_little_memory(server: ServerProcess, client: CodeContextClient) -> None:
+    """The keeper of a cell shares most of its memory with the launcher."""
+    if client.get_server_info().isolation.tier != "cell":
+        pytest.skip("there are no cells")
+    contexts = [client.create_code_context() for _ in range(3)]
+    own = [keeper_of(server, context).memory_full_info().uss for context in contexts]
+    # Which one was forked before the launcher had loaded everything is not known.
+    assert min(own) < 1.6 * 2**20
+    for context in contexts:
+        client.delete_code_context(context)
 
 
 def test_a_restart_ends_what_runs(server: ServerProcess, client: CodeContextClient) -> None:
