@@ -32,7 +32,6 @@ from . import syscalls
 from .children import (
     ChildWatch,
     EndedChild,
-    all_others,
     descendants,
     descends,
     end_all_children,
@@ -52,10 +51,6 @@ _CHASES = 100
 
 _LOOKS = 20
 """How often it looks for processes of a member that is to end before others get their turn."""
-
-
-_REHEARSALS = 12
-"""How often it does what it will do before it is forked: Python is done with its notes after about eight."""
 
 
 def run_subreaper_keeper(end: socket.socket, run_interpreter: Callable[[], None]) -> NoReturn:
@@ -97,12 +92,17 @@ class _Member:
         """Whether it does not come back then."""
 
 
-class _Keeper:
+class Keeper:
     """Reaps, obeys the server, and ends what uses too much."""
 
     _end: socket.socket
 
     def __init__(self, watch: ChildWatch) -> None:
+        """Starts with one member.
+
+        Args:
+            watch: Of the process whose children it keeps.
+        """
         self._watch = watch
         self._marks = Marks()
         self._members: dict[int, _Member] = {}
@@ -342,71 +342,7 @@ class _Keeper:
                 del self._members[number]
 
 
-class CellKeeper(_Keeper):
-    """Is pid 1 of a cell, and stays when its interpreter has ended: the next one may come.
-
-    It is made before the fork, as all that can be: each page that a keeper writes to is one that it shares
-    with no others.
-    """
-
-    def __init__(self, watch: ChildWatch) -> None:
-        """Makes it, in the process that will be forked, once for all cells.
-
-        Args:
-            watch: That process's own, which has no children yet.
-        """
-        super().__init__(watch)
-        self._rehearse()
-
-    def _rehearse(self) -> None:
-        """Does what it does in a cell.
-
-        Python notes in what it runs and looks up how to do that faster, and not at the first time. What is
-        noted before the fork is shared.
-        """
-        no_limits = {"memory_bytes": 0, "cpu_time_s": 0}
-        orders: list[dict[str, Any]] = [{"limit": no_limits}, {"usage": 0}, {"kill": True}]
-        for _ in range(_REHEARSALS):
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with ours, theirs:
-                for order in orders:
-                    send_message(ours, order)
-                send_message(theirs, {"ready": True}, [theirs.fileno()])
-                self.keep(theirs)
-            self._goes_on = True
-
-    def run(self, end: socket.socket, files: list[int]) -> NoReturn:
-        """Is the keeper, in a process that was forked for it, and has renewed the watch.
-
-        Args:
-            end: Its socket.
-            files: Descriptors that the server gets: of the workspace, where the cell has one.
-        """
-        os.setsid()
-        close_all_but([end.fileno(), *files, *self._watch.descriptors])
-        try:  # `suppress` would take more pages
-            send_message(end, {"ready": True}, files)
-            close_all(files)
-            self.keep(end)
-        except (EOFError, OSError):  # the server is gone
-            pass
-        os._exit(0)  # this ends all that is left
-
-    def all(self) -> set[int]:
-        """Returns the processes of all members."""
-        return all_others()
-
-    def keeps(self, pid: int) -> bool:
-        """Returns whether a process is one of a member's."""
-        return pid != os.getpid()  # no others have a pid here
-
-    def end_all(self) -> None:
-        """Ends all that it holds."""
-        with contextlib.suppress(ProcessLookupError):  # there are none
-            os.kill(-1, signal.SIGKILL)
-
-
-class _SubreaperKeeper(_Keeper):
+class _SubreaperKeeper(Keeper):
     """Is the parent of an interpreter, and ends with it, unless others were forked from that."""
 
     def __init__(self, watch: ChildWatch, interpreter: int) -> None:

@@ -28,13 +28,13 @@ from collections.abc import Callable
 from typing import Any
 
 from . import containment, placing, syscalls
+from .cell_keeper import CellKeeper
 from .cells import CellSpec, Nursery, check_bare_cells, fork, furnish_bare
 from .children import ChildWatch, descendants, end_all_children
 from .confinement import ConfinementError, prepare
 from .containment import Tier
 from .descriptors import close_all, close_all_but, receive_message, send_message
 from .jail import WORKSPACE, Jail
-from .keeper import CellKeeper
 from .prepared import Call
 
 _PROGRAM_CHANNEL_FD = 3
