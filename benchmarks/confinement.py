@@ -21,7 +21,7 @@ from pathlib import Path
 from codecontext_service.workers import filters, landlock, mounts, syscalls
 from codecontext_service.workers.architecture import this_machine
 from codecontext_service.workers.bpf import assemble
-from codecontext_service.workers.confinement import Confinement, Limits, User, confine, prepare
+from codecontext_service.workers.confinement import Confinement, Limits, User, prepare
 from codecontext_service.workers.landlock import Access, PathRule, Ruleset
 
 Layer = Callable[[], object]
@@ -94,7 +94,7 @@ def layers() -> dict[str, tuple[Layer, Layer]]:
     for each in (cell, old):
         filters.program(each, machine)
     everything = {
-        f"all of {tier}": (nothing, functools.partial(confine, confinement))
+        f"all of {tier}": (nothing, prepare(confinement).of(confinement.user))
         for tier, confinement in (
             ("cell, without Landlock", whole("cell", user=OWN, rules=None)),
             ("cell", whole("cell", user=OWN, rules=RULES)),
@@ -102,9 +102,6 @@ def layers() -> dict[str, tuple[Layer, Layer]]:
             ("landlock", whole("landlock", user=None, rules=RULES)),
         )
     }
-    for confinement in (whole("cell", user=OWN, rules=RULES), whole("uid", user=OWN, rules=RULES)):
-        prepare(confinement)
-    prepare(whole("landlock", user=None, rules=RULES))
     return {
         "limits, seven": (nothing, LIMITS.apply),
         "user": (nothing, OWN.become),
