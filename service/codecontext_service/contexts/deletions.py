@@ -9,6 +9,7 @@ import time
 
 from codecontext_service.domain.errors import ContextExecuting, ContextUnreachable
 from codecontext_service.executions.execution import StopCause
+from codecontext_service.processes.right_of_way import RightOfWay
 from codecontext_service.sandboxes.sandbox import Sandboxes
 
 from .background import Background, wait_while_some_end
@@ -55,17 +56,25 @@ class Deletion:
 class Deletions:
     """The deletes of a host's contexts."""
 
-    def __init__(self, registry: Registry, sandboxes: Sandboxes, deadline_s: float) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        sandboxes: Sandboxes,
+        deadline_s: float,
+        right_of_way: RightOfWay,
+    ) -> None:
         """Starts without any.
 
         Args:
             registry: The contexts.
             sandboxes: Where they live.
             deadline_s: How long the caller of a delete waits at most, in seconds.
+            right_of_way: What deletes have.
         """
         self._registry = registry
         self._sandboxes = sandboxes
         self._deadline_s = deadline_s
+        self._right_of_way = right_of_way
         self._deletions: dict[str, Deletion] = {}
         self._background = Background()
         self.expiries = Expiries(lambda context: self.begin(context, cause="expired"))
@@ -160,7 +169,8 @@ class Deletions:
 
     async def _delete(self, context: Context, cause: str, stop: StopCause) -> None:
         async with context.lifecycle:
-            await context.end_interpreter(stop, keep_cell=False)
+            with self._right_of_way.claim():
+                await context.end_interpreter(stop, keep_cell=False)
             try:
                 await self._sandboxes.leave(context.sandbox)
             except OSError as error:

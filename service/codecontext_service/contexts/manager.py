@@ -23,6 +23,7 @@ from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.executions.execution import Execution, RunRequest, StopCause
 from codecontext_service.executions.store import ExecutionStore
 from codecontext_service.processes.cells import CellError
+from codecontext_service.processes.right_of_way import RightOfWay
 from codecontext_service.runtimes.base import Runtime
 from codecontext_service.sandboxes.sandbox import Sandbox, Sandboxes
 
@@ -62,13 +63,16 @@ class CreateRequest:
 class ContextManager:
     """All contexts of a host. Its methods raise the errors of `domain.errors`, as their docs say."""
 
-    def __init__(self, config: Config, ids: IdMaker, sandboxes: Sandboxes) -> None:
+    def __init__(
+        self, config: Config, ids: IdMaker, sandboxes: Sandboxes, right_of_way: RightOfWay
+    ) -> None:
         """Starts without contexts.
 
         Args:
             config: The server's options.
             ids: Makes the ids.
             sandboxes: Where contexts live.
+            right_of_way: What creates, restarts, forks and deletes have.
         """
         self.config = config
         self.executions = ExecutionStore(config)
@@ -77,10 +81,11 @@ class ContextManager:
         """`starting`, `serving` or `draining`."""
         self.registry = Registry(config, ids)
         """Which contexts there are."""
-        self.deletions = Deletions(self.registry, sandboxes, config.delete_deadline_s)
+        self.deletions = Deletions(self.registry, sandboxes, config.delete_deadline_s, right_of_way)
         """Their deletes."""
         self._ids = ids
         self._sandboxes = sandboxes
+        self._right_of_way = right_of_way
         self._limits = ContextLimits(config.max_queued_executions, config.interrupt_grace_s)
         self._forks = Forks(
             self.registry, sandboxes, self.deletions, self._limits, config.create_deadline_s
@@ -160,7 +165,8 @@ class ContextManager:
         )
 
     async def _give_interpreter(self, context: Context) -> None:
-        context.adopt(await provide(context, self.config.create_deadline_s))
+        with self._right_of_way.claim():
+            context.adopt(await provide(context, self.config.create_deadline_s))
 
     # Running
 
@@ -283,7 +289,8 @@ class ContextManager:
         self.check_open()
         context = self.registry.get(context_id)
         await self.deletions.settled(context)
-        return await self._forks.fork(self.registry.get(context_id), request)
+        with self._right_of_way.claim():
+            return await self._forks.fork(self.registry.get(context_id), request)
 
     # The end
 

@@ -15,6 +15,7 @@ from .keeper import CellKeeper, KeeperLost
 from .launcher import Launcher, LauncherLost
 from .members import Member
 from .peer import OrderError, Peer
+from .right_of_way import RightOfWay
 from .users import NoUserError, Users
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class Cells:
         self._launcher = launcher
         self.users = users
         """Those of its sandboxes, whether they have cells or not."""
+        self.right_of_way = RightOfWay()
+        """Has what is made ahead, cells and what lives in them, give way to what callers wait for."""
         self._groups = groups
         self._ready: deque[CellKeeper] = deque()
         self._wanted = asyncio.Event()
@@ -169,7 +172,8 @@ class Cells:
             self._wanted.clear()
             while len(self._ready) < READY:
                 try:
-                    self._ready.append(await self.make(self.default))
+                    async with self.right_of_way.give():
+                        self._ready.append(await self.make(self.default))
                 except CellError as error:
                     logger.warning("no cell: %s", error)
                     await asyncio.sleep(_RETRY_S)

@@ -81,9 +81,15 @@ class Process:
 
     def kill(self) -> None:
         """Kills it, if it lives."""
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stops it where it is, until `go_on`."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Has it go on."""
+        self._signal(signal.SIGCONT)
 
     def kill_fast(self) -> None:
         """Kills it as `kill` does, perhaps a moment later, and has a second processor help it to end.
@@ -128,6 +134,11 @@ class Process:
             self._pidfd = -1
         if self._timer is not None:
             self._timer.cancel()
+
+    def _signal(self, number: int) -> None:
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def _on_exit(self) -> None:
         self.alive = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
@@ -13,6 +12,7 @@ from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.cells import CellError, Cells, Home, discard
 from codecontext_service.processes.forking import Forked
 from codecontext_service.processes.members import Member
+from codecontext_service.processes.right_of_way import Ahead
 from codecontext_service.workers.containment import Place
 
 from .base import InterpreterError, Setup
@@ -23,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 _REFILL_DELAY_S = 0.02
 """How long a refill waits, so that it takes no processor from the create that caused it."""
-
-_CALM_S = 1.0
-"""How long it waits at most for creates that found the pool empty, and start an interpreter of their own."""
 
 _RETRY_S = 5.0
 """How long it waits after a refill that has failed."""
@@ -59,9 +56,6 @@ class PooledRuntime(ABC):
         self._cells = cells
         self._pool: deque[ChannelInterpreter] = deque()
         self._wanted = asyncio.Event()
-        self._urgent = 0
-        self._calm = asyncio.Event()
-        self._calm.set()
         self._tasks: list[asyncio.Task[None]] = []
 
     @abstractmethod
@@ -106,9 +100,9 @@ class PooledRuntime(ABC):
             InterpreterError: None could be started.
         """
         if self._cells.by_folder:
-            return await self._start_now(None, home.group.place)
+            return await self._start(None, home.group.place)
         if not self._cells.enabled:
-            return self._take(limits) or await self._start_now(None)
+            return self._take(limits) or await self._start(None)
         if not home.habitable:
             async with home.group.lock:
                 interpreter = self._take(limits) if home.group.fresh else None
@@ -120,7 +114,7 @@ class PooledRuntime(ABC):
                     home.move_in((await home.group.grow()).first)
                 except CellError as error:
                     raise InterpreterError(str(error)) from error
-        return await self._start_now(home.cell)
+        return await self._start(home.cell)
 
     async def stop(self) -> None:
         """Ends the interpreters of the pool."""
@@ -144,21 +138,13 @@ class PooledRuntime(ABC):
             _discard(interpreter)
         return None
 
-    async def _start_now(
-        self, cell: Member | None, place: Place | None = None
+    async def _start(
+        self, cell: Member | None, place: Place | None = None, ahead: Ahead | None = None
     ) -> ChannelInterpreter:
-        """Starts one that a create waits for, which a refill would take processors from."""
-        self._urgent += 1
-        self._calm.clear()
-        try:
-            return await self._start(cell, place)
-        finally:
-            self._urgent -= 1
-            if not self._urgent:
-                self._calm.set()
-
-    async def _start(self, cell: Member | None, place: Place | None = None) -> ChannelInterpreter:
-        interpreter = ChannelInterpreter(await self.fork(cell, place))
+        forked = await self.fork(cell, place)
+        if ahead is not None:
+            ahead.watch(forked.process)
+        interpreter = ChannelInterpreter(forked)
         interpreter.interrupt_again = self.interrupts_again
         try:
             await interpreter.ready
@@ -169,15 +155,15 @@ class PooledRuntime(ABC):
             raise
         return interpreter
 
-    async def _start_ahead(self) -> ChannelInterpreter:
+    async def _start_ahead(self, ahead: Ahead) -> ChannelInterpreter:
         if not self._cells.enabled:
-            return await self._start(None)
+            return await self._start(None, ahead=ahead)
         try:
             cell = await self._cells.take()
         except CellError as error:
             raise InterpreterError(str(error)) from error
         try:
-            interpreter = await self._start(cell.first)
+            interpreter = await self._start(cell.first, ahead=ahead)
             if self.usual is not None:
                 await interpreter.configure(self.usual, ahead=True)
         except BaseException:
@@ -190,11 +176,10 @@ class PooledRuntime(ABC):
         while True:
             self._wanted.clear()
             while len(self._pool) < self.pool_size:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._calm.wait(), _CALM_S)
                 try:
-                    async with asyncio.timeout(_START_S):
-                        self._pool.append(await self._start_ahead())
+                    async with self._cells.right_of_way.give() as ahead, asyncio.timeout(_START_S):
+                        interpreter = await self._start_ahead(ahead)
+                    self._pool.append(interpreter)
                 except (InterpreterError, TimeoutError) as error:
                     why = str(error) or "an interpreter takes too long to start"
                     logger.error(

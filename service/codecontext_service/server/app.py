@@ -117,7 +117,7 @@ class Server:
         )
         ids = IdMaker()
         places = Sandboxes(self._state.path / "sandboxes", ids, cells, config)
-        manager = ContextManager(config, ids, places)
+        manager = ContextManager(config, ids, places, cells.right_of_way)
         sandboxes = SandboxManager(config, manager, places)
         if launcher.containment.tier == "none" and not launcher.containment.cells:
             launcher.containment = uncontained(pid_namespaces=False)
