@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator
 
 from .process import Process
 
 _PATIENCE_S = 0.25
 """How long what is made ahead stands still altogether, so that it gets done on a busy server too."""
+
+_LANES = max(1, len(os.sched_getaffinity(0)) // 2)
+"""How much is made ahead at once: the other processors are free for those who come."""
 
 
 class Ahead:
@@ -68,6 +72,7 @@ class RightOfWay:
             patience_s: How long a thing that is made ahead is held up altogether, in seconds.
         """
         self._patience_s = patience_s
+        self._lanes = asyncio.Semaphore(_LANES)
         self._claims = 0
         self._ahead: set[Ahead] = set()
 
@@ -92,13 +97,18 @@ class RightOfWay:
 
         Its process goes on at the latest when this is left.
         """
-        ahead = Ahead(self._patience_s)
-        self._ahead.add(ahead)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            lane = stack.enter_context(contextlib.ExitStack())
+            await self._lanes.acquire()
+            lane.callback(self._lanes.release)
+            # Others do not wait for one that is slow, such as a kernel.
+            leaving = asyncio.get_running_loop().call_later(self._patience_s, lane.close)
+            stack.callback(leaving.cancel)
+            ahead = Ahead(self._patience_s)
+            self._ahead.add(ahead)
+            stack.callback(ahead.go_on)
+            stack.callback(self._ahead.discard, ahead)
             if self._claims:
                 ahead.hold()
             await ahead.going.wait()
             yield ahead
-        finally:
-            self._ahead.discard(ahead)
-            ahead.go_on()
