@@ -40,7 +40,7 @@ kernelspec = "python3"
 pool_size = 2
 """
 
-_REFILL_BEGUN_S = 0.03
+_REFILL_BEGUN_S = 0.025
 """After this long the refill of a pool has begun, and has not ended."""
 
 EXPECTATIONS = (
@@ -99,21 +99,30 @@ def _pooled(
 
 
 def _beside_a_refill(into: Figures, stub: CodeContextServiceStub, runtime: pb.RuntimeInfo) -> None:
-    """Deletes a context, and creates one of those that are left, while the pool is refilled."""
+    """Deletes a context, and creates one of those that are left, after a pause and while the pool is refilled."""
     name = runtime.name
-    idle = create(stub, runtime=name)
-    run(stub, idle, SNIPPETS[runtime.language].run)
+    pausing = f"create after a pause, {name}"
     wait_for_pool(stub, name)
-    taken = create(stub, runtime=name)
     time.sleep(_REFILL_BEGUN_S)
-    with into.timed(f"delete beside a refill, {name}", floor=f"delete, {name}"):
-        delete(stub, idle)
+    with into.timed(pausing):
+        idle = create(stub, runtime=name)
+    run(stub, idle, SNIPPETS[runtime.language].run)
     wait_for_pool(stub, name)
     other = create(stub, runtime=name)
     time.sleep(_REFILL_BEGUN_S)
-    with into.timed(f"create beside a refill, {name}", floor=f"create from the pool, {name}"):
+    with into.timed(f"create beside a refill, {name}", floor=pausing):
         left = create(stub, runtime=name)
-    for context_id in (taken, other, left):
+    pausing = f"delete after a pause, {name}"
+    run(stub, other, SNIPPETS[runtime.language].run)
+    wait_for_pool(stub, name)
+    time.sleep(_REFILL_BEGUN_S)
+    with into.timed(pausing):
+        delete(stub, idle)
+    taken = create(stub, runtime=name)
+    time.sleep(_REFILL_BEGUN_S)
+    with into.timed(f"delete beside a refill, {name}", floor=pausing):
+        delete(stub, other)
+    for context_id in (taken, left):
         delete(stub, context_id)
 
 

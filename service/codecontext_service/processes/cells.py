@@ -15,7 +15,7 @@ from .keeper import CellKeeper, KeeperLost
 from .launcher import Launcher, LauncherLost
 from .members import Member
 from .peer import OrderError, Peer
-from .right_of_way import RightOfWay
+from .right_of_way import Ahead, RightOfWay
 from .users import NoUserError, Users
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Cells:
         self._groups = groups
         self._ready: deque[CellKeeper] = deque()
         self._wanted = asyncio.Event()
+        self._ahead: Ahead | None = None
         self._filling: asyncio.Task[None] | None = None
 
     @property
@@ -89,6 +90,8 @@ class Cells:
         while self._ready:
             cell = self._ready.popleft()
             if not cell.gone.done():
+                if not self._enough and self._ahead is not None:
+                    self._ahead.hurry()
                 return cell
             cell.close()
         return await self.make(self.default)
@@ -167,12 +170,17 @@ class Cells:
             raise
         return cell
 
+    @property
+    def _enough(self) -> bool:
+        return 2 * len(self._ready) >= READY
+
     async def _fill(self) -> None:
         while True:
             self._wanted.clear()
             while len(self._ready) < READY:
                 try:
-                    async with self.right_of_way.give():
+                    self._ahead = Ahead(spare=self._enough)
+                    async with self.right_of_way.give(self._ahead):
                         self._ready.append(await self.make(self.default))
                 except CellError as error:
                     logger.warning("no cell: %s", error)

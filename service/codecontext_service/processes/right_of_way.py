@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from .process import Process
 
 _PATIENCE_S = 0.25
-"""How long what is made ahead stands still altogether, so that it gets done on a busy server too."""
+"""How long a thing that is made ahead stands still altogether, so that it gets done on a busy server too."""
 
 _LANES = max(1, len(os.sched_getaffinity(0)) // 2)
 """How much is made ahead at once: the other processors are free for those who come."""
@@ -19,15 +19,19 @@ _LANES = max(1, len(os.sched_getaffinity(0)) // 2)
 class Ahead:
     """Something that is made before anybody needs it."""
 
-    def __init__(self, patience_s: float) -> None:
-        """Begins to make it.
+    def __init__(self, *, spare: bool, patience_s: float = _PATIENCE_S) -> None:
+        """Is not begun yet, see `RightOfWay.give`.
 
         Args:
-            patience_s: How long it may be held up, in seconds.
+            spare: Whether there are enough others for those who come next.
+            patience_s: How long it may be held up altogether, in seconds.
         """
+        self.spare = spare
         self.going = asyncio.Event()
         """Set unless it is held up."""
         self.going.set()
+        self.on_change: Callable[[], None] = lambda: None
+        """Is called when somebody may have to wait who did not, or the other way round."""
         self._loop = asyncio.get_running_loop()
         self._left_s = patience_s
         self._held_at = 0.0
@@ -40,9 +44,14 @@ class Ahead:
         if not self.going.is_set():
             process.stop()
 
+    def hurry(self) -> None:
+        """Hears that others were taken, and this one is needed next."""
+        self.spare = False
+        self.on_change()
+
     def hold(self) -> None:
         """Holds it up, unless its patience is at an end."""
-        if self._left_s <= 0 or not self.going.is_set():
+        if not self.going.is_set() or self._left_s <= 0:
             return
         self.going.clear()
         self._held_at = self._loop.time()
@@ -63,52 +72,58 @@ class Ahead:
 
 
 class RightOfWay:
-    """Who has to wait for whom: what is made ahead for those who need it now."""
+    """Who waits for whom: what is made ahead for what callers need now."""
 
-    def __init__(self, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, lanes: int = _LANES) -> None:
         """Starts with nobody on the way.
 
         Args:
-            patience_s: How long a thing that is made ahead is held up altogether, in seconds.
+            lanes: How many things are made ahead at once, those that are needed next not counted.
         """
-        self._patience_s = patience_s
-        self._lanes = asyncio.Semaphore(_LANES)
+        self._lanes = lanes
         self._claims = 0
-        self._ahead: set[Ahead] = set()
+        self._claims_over_all = 0
+        self._ahead: list[Ahead] = []
 
     @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Has what is made ahead stand still meanwhile: somebody waits for what is done now."""
+    def claim(self, *, over_all: bool = False) -> Iterator[None]:
+        """Has what is made ahead stand still meanwhile: somebody waits for what is done now.
+
+        Args:
+            over_all: Whether also what the next who comes will need stands still.
+        """
         self._claims += 1
-        if self._claims == 1:
-            for each in self._ahead:
-                each.hold()
+        self._claims_over_all += over_all
+        self._decide()
         try:
             yield
         finally:
             self._claims -= 1
-            if not self._claims:
-                for each in self._ahead:
-                    each.go_on()
+            self._claims_over_all -= over_all
+            self._decide()
 
     @contextlib.asynccontextmanager
-    async def give(self) -> AsyncIterator[Ahead]:
-        """Waits until it may begin, and has what is made meanwhile give way to others.
+    async def give(self, ahead: Ahead) -> AsyncIterator[None]:
+        """Waits until something may begin to be made, and has it give way to others meanwhile.
 
         Its process goes on at the latest when this is left.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            lane = stack.enter_context(contextlib.ExitStack())
-            await self._lanes.acquire()
-            lane.callback(self._lanes.release)
-            # Others do not wait for one that is slow, such as a kernel.
-            leaving = asyncio.get_running_loop().call_later(self._patience_s, lane.close)
-            stack.callback(leaving.cancel)
-            ahead = Ahead(self._patience_s)
-            self._ahead.add(ahead)
-            stack.callback(ahead.go_on)
-            stack.callback(self._ahead.discard, ahead)
-            if self._claims:
-                ahead.hold()
+        self._ahead.append(ahead)
+        ahead.on_change = self._decide
+        try:
+            self._decide()
             await ahead.going.wait()
-            yield ahead
+            yield
+        finally:
+            self._ahead.remove(ahead)
+            ahead.go_on()
+            self._decide()
+
+    def _decide(self) -> None:
+        lanes = 0 if self._claims else self._lanes
+        for each in self._ahead:
+            if self._claims_over_all or (each.spare and not lanes):
+                each.hold()
+            else:
+                each.go_on()
+                lanes -= each.spare

@@ -56,6 +56,7 @@ class PooledRuntime(ABC):
         self._cells = cells
         self._pool: deque[ChannelInterpreter] = deque()
         self._wanted = asyncio.Event()
+        self._ahead: Ahead | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @abstractmethod
@@ -100,9 +101,9 @@ class PooledRuntime(ABC):
             InterpreterError: None could be started.
         """
         if self._cells.by_folder:
-            return await self._start(None, home.group.place)
+            return await self._start_now(None, home.group.place)
         if not self._cells.enabled:
-            return self._take(limits) or await self._start(None)
+            return self._take(limits) or await self._start_now(None)
         if not home.habitable:
             async with home.group.lock:
                 interpreter = self._take(limits) if home.group.fresh else None
@@ -114,7 +115,7 @@ class PooledRuntime(ABC):
                     home.move_in((await home.group.grow()).first)
                 except CellError as error:
                     raise InterpreterError(str(error)) from error
-        return await self._start(home.cell)
+        return await self._start_now(home.cell)
 
     async def stop(self) -> None:
         """Ends the interpreters of the pool."""
@@ -134,9 +135,18 @@ class PooledRuntime(ABC):
         while self._pool:
             interpreter = self._pool.popleft()
             if interpreter.alive:
+                if not self._enough and self._ahead is not None:
+                    self._ahead.hurry()
                 return interpreter
             _discard(interpreter)
         return None
+
+    async def _start_now(
+        self, cell: Member | None, place: Place | None = None
+    ) -> ChannelInterpreter:
+        """Starts one for a caller who waits, and for whom what is made ahead comes too late."""
+        with self._cells.right_of_way.claim(over_all=True):
+            return await self._start(cell, place)
 
     async def _start(
         self, cell: Member | None, place: Place | None = None, ahead: Ahead | None = None
@@ -171,15 +181,17 @@ class PooledRuntime(ABC):
             raise
         return interpreter
 
+    @property
+    def _enough(self) -> bool:
+        return 2 * len(self._pool) >= self.pool_size
+
     async def _fill(self) -> None:
         """Keeps the pool full, one interpreter at a time, so that a create waits for one at most."""
         while True:
             self._wanted.clear()
             while len(self._pool) < self.pool_size:
                 try:
-                    async with self._cells.right_of_way.give() as ahead, asyncio.timeout(_START_S):
-                        interpreter = await self._start_ahead(ahead)
-                    self._pool.append(interpreter)
+                    await self._refill()
                 except (InterpreterError, TimeoutError) as error:
                     why = str(error) or "an interpreter takes too long to start"
                     logger.error(
@@ -188,6 +200,12 @@ class PooledRuntime(ABC):
                     await asyncio.sleep(_RETRY_S)
             await self._wanted.wait()
             await asyncio.sleep(_REFILL_DELAY_S)
+
+    async def _refill(self) -> None:
+        ahead = self._ahead = Ahead(spare=self._enough)
+        async with self._cells.right_of_way.give(ahead), asyncio.timeout(_START_S):
+            interpreter = await self._start_ahead(ahead)
+        self._pool.append(interpreter)
 
 
 def _discard(interpreter: ChannelInterpreter) -> None:
