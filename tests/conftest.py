@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that the tests of one process share; at the end it drains, and nothing may be left."""
     kernels = write_kernelspecs(tmp_path_factory.mktemp("jupyter"))
     flags = ("--jupyter-paths", str(kernels), "--preload", PRELOADED)
-    with ServerProcess(tmp_path_factory.mktemp("state"), *flags) as process:
+    env = os.environ | {"SERVER_TOKEN": "a secret of the server's"}
+    with ServerProcess(tmp_path_factory.mktemp("state"), *flags, env=env) as process:
         yield process
         descendants = process.descendants()
         assert process.stop() == 0

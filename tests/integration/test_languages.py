@@ -121,6 +121,17 @@ def test_output_is_apart_and_in_order(
     assert execution.stderr.splitlines() == [f"err {number}" for number in range(20)]
 
 
+@pytest.mark.needs("bytes")
+def test_output_is_bytes(client: CodeContextClient, context: CodeContext, dialect: Dialect) -> None:
+    """Bytes that are no text arrive as they were written, in events and in the gathered output."""
+    code = f"{dialect.raw}\n{dialect.say('on')}"
+    written = b"\xff\0\xfe\non\n"
+    events = list(client.run_code_stream(code, context=context))
+    assert b"".join(event.stdout for event in events) == written
+    execution = client.get_execution(events[0].execution_id)
+    assert execution.stdout == written.decode(errors="replace")
+
+
 @pytest.mark.needs("order")
 def test_streams_keep_their_order(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
@@ -261,7 +272,7 @@ NASTY = 'it\'s "$HOME" `id` \\n %s {} é\n$(exit 3) #'
 
 
 def test_environment(client: CodeContextClient, dialect: Dialect) -> None:
-    """Environment variables are data: whatever they hold, the code finds it, and nothing runs."""
+    """Variables are data: the code and its children find whatever they hold, and none of the server's own."""
     context = create(client, dialect, env_vars={"NASTY": NASTY, "EMPTY": ""})
     try:
         assert client.run_code(dialect.variable("EMPTY"), context=context).stdout == "\n"
@@ -272,8 +283,16 @@ def test_environment(client: CodeContextClient, dialect: Dialect) -> None:
                 dialect.variable("NASTY"), context=context, env_vars={"NASTY": f"x{NASTY}"}
             )
             assert run.stdout == f"x{NASTY}\n"
+            child = dialect.command("printenv ONE NASTY")
+            told = client.run_code(child, context=context, env_vars={"ONE": "of the run"})
+            assert told.stdout == f"of the run\n{NASTY}\n"
         again = client.run_code(dialect.variable("NASTY"), context=context)
         assert again.stdout == NASTY + "\n"
+        child = client.run_code(
+            dialect.command("printenv NASTY; echo $SERVER_TOKEN."), context=context
+        )
+        assert child.stdout == f"{NASTY}\n.\n"
+        assert client.run_code(dialect.variable("SERVER_TOKEN"), context=context).stdout == "\n"
     finally:
         client.delete_code_context(context)
 
@@ -409,6 +428,39 @@ def test_want_of_memory(client: CodeContextClient, dialect: Dialect) -> None:
     client.delete_code_context(context)
     assert (execution.outcome, execution.state_kept) == ("OUT_OF_MEMORY", False)
     assert str(limit) in execution.outcome_message
+
+
+def test_processes_and_the_workspace_are_limited(
+    client: CodeContextClient, dialect: Dialect
+) -> None:
+    """Processes and bytes past the limits are errors of the code; the state stays, and room is used again."""
+    limits = ResourceLimits(processes=60, workspace_bytes=4 << 20)
+    context = create(client, dialect, resource_limits=limits)
+
+    def run(code: str, expected: str) -> None:
+        execution = client.run_code(code, context=context)
+        assert (execution.outcome, execution.state_kept) == (expected, True), execution
+
+    run(dialect.keep("kept", "still"), "SUCCEEDED")
+    run(dialect.command("head -c 5000000 /dev/zero >full.txt"), "RAISED")
+    run(dialect.save("more.txt", "x" * 20_000), "RAISED")
+    run(dialect.command("rm full.txt"), "SUCCEEDED")
+    run(dialect.save("more.txt", "x" * 20_000), "SUCCEEDED")
+    run(
+        dialect.command("for n in $(seq 100); do sleep 60 & done >/dev/null 2>&1; exit 0"), "RAISED"
+    )
+    assert client.run_code(dialect.tell("kept"), context=context).stdout == "still\n"
+    client.delete_code_context(context)
+
+
+def test_cpu_time_is_limited(client: CodeContextClient, dialect: Dialect) -> None:
+    """Past its CPU time a context ends, and the run says so; what starting a kernel takes counts too."""
+    limit = 3 if dialect.runtime else 1
+    context = create(client, dialect, resource_limits=ResourceLimits(cpu_time=limit))
+    execution = client.run_code(dialect.endless, context=context)
+    assert (execution.outcome, execution.state_kept) == ("CRASHED", False)
+    assert f"{limit} s of CPU time" in execution.outcome_message
+    client.delete_code_context(context)
 
 
 def _interpreter_of(context: CodeContext) -> psutil.Process:

@@ -64,6 +64,10 @@ class Dialect:
     """Writes the numbers 0 to 999, each on a line."""
     pid: str
     """Writes the interpreter's own pid as a line."""
+    command: Callable[[str], str]
+    """Runs a command of sh whose output is its own, and fails if that does. The command has no `"`."""
+    raw: str
+    """Writes the bytes FF, 00, FE and a line's end to standard output."""
     runtime: str | None = None
     """The runtime, where it is not the language's default one."""
     syntax_error: str = "SyntaxError"
@@ -73,7 +77,8 @@ class Dialect:
     cannot: frozenset[str] = frozenset()
     """What it can't do: have an `environment` for one run, `refuse input` (code that asks goes on where
     nobody can be asked), `be interrupted` and keep its state, `speak last` (what it wrote just before its end
-    may be lost), keep the `order` of what goes to standard output and to standard error."""
+    may be lost), keep the `order` of what goes to standard output and to standard error, write `bytes`
+    that are no text."""
 
     @property
     def name(self) -> str:
@@ -116,6 +121,11 @@ PYTHON = Dialect(
     ),
     lines="for number in range(1000): print(number)",
     pid="import os; print(os.getpid())",
+    command=lambda command: (
+        "import subprocess\n"
+        f'print(subprocess.check_output(["sh", "-c", "{command}"], text=True), end="")'
+    ),
+    raw=r"import sys; _ = sys.stdout.buffer.write(b'\xff\0\xfe\n')",
 )
 
 BASH = Dialect(
@@ -150,6 +160,8 @@ BASH = Dialect(
     ),
     lines="for ((number = 0; number < 1000; number++)); do echo $number; done",
     pid="echo $$",
+    command=lambda command: f"sh -c '{command}'",
+    raw=r"printf '\377\0\376\n'",
     cannot=frozenset({"order"}),
 )
 
@@ -191,6 +203,10 @@ JAVASCRIPT = Dialect(
     ),
     lines="for (let n = 0; n < 1000; n++) console.log(n)",
     pid="console.log(process.pid)",
+    command=lambda command: (
+        f'process.stdout.write(require("child_process").execSync("{command}")); undefined'
+    ),
+    raw="process.stdout.write(Buffer.from([255, 0, 254, 10])); undefined",
 )
 
 TYPESCRIPT = replace(JAVASCRIPT, language="typescript", aliases=("ts", "TS"))
@@ -200,7 +216,7 @@ IPYKERNEL = replace(
     aliases=(),
     runtime="jupyter-python3",
     refusal="StdinNotImplementedError",
-    cannot=frozenset({"environment", "speak last", "order"}),
+    cannot=frozenset({"environment", "speak last", "order", "bytes"}),
 )
 
 DENO = replace(
@@ -228,9 +244,16 @@ DENO = replace(
         "  if (fd.name > 2) try { Deno.writeTextFileSync('/proc/self/fd/' + fd.name, 'garbage') } catch {}"
     ),
     pid="console.log(Deno.pid)",
+    command=lambda command: (
+        f'const done = new Deno.Command("sh", {{ args: ["-c", "{command}"] }}).outputSync();\n'
+        "if (!done.success) throw new Error('it failed');\n"
+        "console.log(new TextDecoder().decode(done.stdout).trimEnd())"
+    ),
     syntax_error="Error",
     broken_line=None,
-    cannot=frozenset({"environment", "refuse input", "be interrupted", "speak last", "order"}),
+    cannot=frozenset(
+        {"environment", "refuse input", "be interrupted", "speak last", "order", "bytes"}
+    ),
 )
 
 NATIVE = (PYTHON, BASH, JAVASCRIPT, TYPESCRIPT)

@@ -97,13 +97,18 @@ class Member:
 
         Args:
             pid: Its pid as the keeper sees it.
-            limits: Those on its open files and on the size of a file count here.
+            limits: Those on its open files, on the size of a file and on processes count here.
 
         Raises:
             OSError: The keeper is gone, or does not read.
             OrderError: The kernel refused.
         """
-        order = {"pid": pid, "open_files": limits.open_files, "file_size": limits.file_size_bytes}
+        order = {
+            "pid": pid,
+            "open_files": limits.open_files,
+            "file_size": limits.file_size_bytes,
+            "processes": limits.processes,
+        }
         await self.keeper.order("lower", order)
 
     def read_news(self) -> None:
