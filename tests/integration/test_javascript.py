@@ -10,7 +10,9 @@ import pytest
 from codecontext import (
     CodeContext,
     CodeContextClient,
+    CodeContextError,
     Execution,
+    ForkUnsupportedError,
     ResourceLimits,
 )
 
@@ -59,13 +61,54 @@ def test_modules_load_from_the_working_directory(run) -> None:
     assert (missing.error.name, missing.error.line_number) == ("SyntaxError", 2)
 
 
-def test_output_and_displays_come_in_order(run) -> None:
+def test_output_and_displays_come_in_order(run, client: CodeContextClient) -> None:
     """The console, the process's streams and displays come in the order in which the code made them."""
     done = run(
         "console.log('a'); process.stdout.write('b\\n'); display({x: 1}); console.error('c'); 4"
     )
     assert (done.stdout, done.stderr) == ("a\nb\n", "c\n")
     assert [result.text for result in done.results] == ["{ x: 1 }", "4"]
+    made = b"".join(
+        each.stdout
+        or each.stderr
+        or b"".join(
+            part.text.encode() for part in each.result.parts if part.mime_type == "text/plain"
+        )
+        for each in client.watch_execution(done.execution_id)
+    )
+    assert made == b"a\nb\n{ x: 1 }c\n4"
+
+
+def test_imports_for_effect_and_of_json(run) -> None:
+    """An import without names runs its module, once, and one of JSON gives its value."""
+    run(
+        "require('fs').writeFileSync('effect.mjs', 'globalThis.effects = (globalThis.effects ?? 0) + 1')"
+    )
+    run("require('fs').writeFileSync('data.json', '{\"a\": [1]}')")
+    code = "import './effect.mjs'; import './effect.mjs';\n"
+    code += "import data from './data.json' with { type: 'json' };\n[effects, data.a]"
+    assert run(code).results[0].json == [1, [1]]
+    assert run("import './effect.mjs'; effects").text == "1"
+    dynamic = "(await import('./data.json', { with: { type: 'json' } })).default.a[0]"
+    assert run(dynamic).text == "1"
+
+
+def test_output_of_a_timer_comes_late(run, client: CodeContextClient, context: CodeContext) -> None:
+    """What a timer writes after its run has ended comes with the next one, marked as late."""
+    run("require('child_process').execSync('mkfifo gate told')")
+    ended = run(
+        "setTimeout(() => {\n"
+        "  require('fs').readFileSync('gate'); console.log('late');\n"
+        "  require('fs').writeFileSync('told', '');\n"
+        "}, 0); 1"
+    )
+    assert (ended.text, ended.stdout) == ("1", "")
+    other = client.create_code_context("bash", sandbox_id=context.sandbox_id)
+    client.run_code("echo >gate; read x <told", context=other)
+    client.delete_code_context(other)
+    events = list(client.run_code_stream("console.log('now')", context=context))
+    shown = [(each.stdout, each.late) for each in events if each.stdout]
+    assert shown == [(b"late\n", True), (b"now\n", False)]
 
 
 def test_errors_name_the_line(run) -> None:
@@ -200,6 +243,29 @@ def test_input(run) -> None:
         "prompt('name? ')", allow_input=True, on_input=lambda prompt, password: f"<{prompt}>"
     )
     assert asked.text == "'<name? >'"
+    reading = (
+        "const { createInterface } = require('readline/promises');\n"
+        "const lines = createInterface({ input: process.stdin });\n"
+        "const first = await lines.question('');\n"
+        "first"
+    )
+    refused = run(reading)
+    assert (refused.outcome, refused.error.name) == ("RAISED", "InputNotAllowedError")
+    assert run(reading, on_input=lambda *_: "a line").text == "'a line'"
+    chunk = "await new Promise((resolve) => process.stdin.once('data', resolve))"
+    assert run(chunk, on_input=lambda *_: "more").text == "'more\\n'"
+
+
+def test_what_javascript_can_not_do(client: CodeContextClient, context: CodeContext) -> None:
+    """Completions, inspections and forks are refused with a reason, and GetServerInfo lists none of them."""
+    (info,) = (each for each in client.get_server_info().runtimes if each.name == "javascript")
+    assert set(info.capabilities) == {"interrupt", "input", "environment"}
+    for ask in (client.complete_code, client.inspect_code):
+        with pytest.raises(CodeContextError, match="javascript contexts can't") as caught:
+            ask(context, "cons", 4)
+        assert caught.value.reason == "NOT_IMPLEMENTED"
+    with pytest.raises(ForkUnsupportedError):
+        client.fork_code_context(context)
 
 
 def test_an_exit_is_a_crash_with_its_status(run) -> None:

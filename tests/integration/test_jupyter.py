@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.kernels import NEEDS_KERNELS
-from support.languages import DENO, IPYKERNEL
+from support.languages import DENO, IPYKERNEL, NATIVE
 
 from codecontext import (
     CodeContext,
@@ -83,6 +83,19 @@ def test_results_of_another_language(client: CodeContextClient, deno: CodeContex
     failed = client.run_code("const one: number = 1\n\nnull.x", context=deno)
     assert failed.error is not None
     assert (failed.outcome, failed.error.name) == ("RAISED", "TypeError")
+
+
+def test_kernels_read_what_other_languages_wrote(
+    client: CodeContextClient, ipykernel: CodeContext, deno: CodeContext
+) -> None:
+    """A kernel reads the files of other languages in its sandbox, which may come later."""
+    for dialect, kernel in ((IPYKERNEL, ipykernel), (DENO, deno)):
+        for writer in NATIVE:
+            other = client.create_code_context(writer.language, sandbox_id=kernel.sandbox_id)
+            client.run_code(writer.save("shared.txt", f"from {writer.name}"), context=other)
+            client.delete_code_context(other)
+            read = client.run_code(dialect.load("shared.txt"), context=kernel)
+            assert read.stdout.strip() == f"from {writer.name}"
 
 
 def test_no_display_is_dropped(client: CodeContextClient, ipykernel: CodeContext) -> None:

@@ -33,6 +33,23 @@ def test_enums_and_namespaces(run) -> None:
     assert run("namespace N { export const x: number = 5 }\nN.x").text == "5"
 
 
+def test_imports(run) -> None:
+    """Import statements load values and JSON, whatever types they bring; those of types alone load nothing."""
+    run(
+        "require('fs').writeFileSync('one.mts', 'export type T = string; export const two: number = 2')"
+    )
+    run("require('fs').writeFileSync('data.json', '[3]')")
+    code = (
+        "import type { U } from './missing.mts';\n"
+        "import { two, type T } from './one.mts';\n"
+        "import './one.mts';\n"
+        "import data from './data.json' with { type: 'json' };\n"
+        "const named: T = 'x';\n"
+        "[two, data[0], named]"
+    )
+    assert run(code).results[0].json == [2, 3, "x"]
+
+
 @pytest.mark.parametrize("before", ["let a: number = 1\n", "enum E {\n  A,\n\n  B }\n"])
 def test_errors_name_the_line_that_was_written(run, before: str) -> None:
     """The line of an error is that of the code as it was written, where stripping moves lines too."""
