@@ -557,9 +557,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(cli: Cli, tmp_path: Path) -> Iterator[Terminal]:
+def terminal(cli: Cli, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    """A terminal with a repl, of Python or of the language that is the parameter."""
     env = cli.env | {"XDG_STATE_HOME": str(tmp_path)}
-    terminal = Terminal([*MODULE, "repl", "--label", cli.label], env)
+    language = getattr(request, "param", "python")
+    terminal = Terminal([*MODULE, "repl", "-l", language, "--label", cli.label], env)
     try:
         terminal.expect(r"In \[1\]:")
         yield terminal
@@ -587,6 +589,33 @@ def test_repl(cli: Cli, terminal: Terminal, tmp_path: Path) -> None:
     assert terminal.process.wait(60) == 0
     assert cli.left_over() == []
     assert "x + 2" in (tmp_path / "codecontext" / "history").read_text()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "lines", "call"),
+    [
+        ("bash", ("greet() {", "echo hel''lo $1", "}"), "greet you"),
+        (
+            "javascript",
+            ("function greet(whom) {", "console.log('hel' + 'lo', whom)", "}"),
+            "greet('you')",
+        ),
+    ],
+    indirect=["terminal"],
+    ids=["bash", "javascript"],
+)
+def test_repl_in_another_language(
+    cli: Cli, terminal: Terminal, lines: tuple[str, ...], call: str
+) -> None:
+    """In another language Alt-Enter goes on in a block, the state is kept, Tab does no harm, Ctrl-D leaves."""
+    terminal.type("\x1b\r".join(lines) + "\r")
+    terminal.expect(r"In \[2\]:")
+    terminal.type(f"g\t\x15{call}\r")
+    terminal.expect(r"hello you\s")
+    terminal.expect(r"In \[3\]:")
+    terminal.type("\x04")
+    assert terminal.process.wait(60) == 0
+    assert cli.left_over() == []
 
 
 def test_repl_interrupt(cli: Cli, terminal: Terminal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -54,7 +55,10 @@ def test_the_demo_runs(tmp_path: Path) -> None:
         "contexts left: 0; the server has ended, and nothing is left running",
     ):
         assert line in done.stdout.splitlines()
-    for runtime in ("bash", "javascript", "typescript"):
+    runtimes = ["bash", "javascript", "typescript"]
+    if importlib.util.find_spec("ipykernel") and importlib.util.find_spec("jupyter_client"):
+        runtimes.append("jupyter-python3")
+    for runtime in runtimes:
         assert f"The same files, in {runtime}" in done.stdout
     assert (tmp_path / "demo-output" / "quartet.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert not list(tmp_path.glob("codecontext-*/host-*"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from codecontext_service.config import RuntimeConfig
 from codecontext_service.processes.programs import Program
 
+from .base import InterpreterError
 from .programs import output_of
 
 _WORKER = Path(__file__).parent.parent / "workers" / "node" / "worker.js"
@@ -20,6 +22,11 @@ _FLAGS = (
     # which nobody could tell why.
     f"--max-old-space-size={os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // (1 << 20)}",
 )
+
+
+_VERSION = re.compile(r"v\d+\.\d+\..*")
+_OLDEST = {"javascript": (20,), "typescript": (22, 13)}
+"""The first versions that will do: Node strips types since 22.13."""
 
 
 class Node:
@@ -37,5 +44,21 @@ class Node:
         return Program(argv, framed=True)
 
     async def version(self, config: RuntimeConfig) -> str:
-        """Returns its version."""
-        return (await output_of([config.interpreter, "--version"])).removeprefix("v")
+        """Returns its version.
+
+        Raises:
+            InterpreterError: It can't be run, or it is too old; the text says which it is and which is needed.
+        """
+        said = await output_of([config.interpreter, "--version"])
+        version, oldest = said.removeprefix("v"), _OLDEST[config.language]
+        if not _VERSION.fullmatch(said):
+            raise InterpreterError(
+                f"{config.interpreter} is not Node: its version is {said[:80]!r}"
+            )
+        if tuple(map(int, version.split(".")[:2])) < oldest:
+            needed = ".".join(map(str, oldest))
+            raise InterpreterError(
+                f"{config.interpreter} is Node {version}, and {config.language} needs {needed} or newer; "
+                "pip install 'codecontext[javascript]' brings one"
+            )
+        return version

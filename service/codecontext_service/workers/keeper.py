@@ -8,8 +8,8 @@ left. Either watches its socket: when the server is gone, it ends everything.
 From the server, as JSON, each with the number of the `member` that is meant: `{"interrupt": group}`,
 `{"empty": number, "leaves": …}`, `{"usage": number}`, `{"limit": {"memory_bytes": …, "cpu_time_s": …}}`,
 `{"lower": number, "pid": …, "open_files": …, "file_size": …, "processes": …}` for an interpreter that can't
-lower its own limits, and `{"adopt": number, "pid": …, "parent": …}` for one that another member has forked, or that was
-started for a member that had none; for all of them `{"kill": true}`.
+lower its own limits, and `{"adopt": number, "pid": …, "parent": …}` for one that another member has forked, or
+that was started for a member that had none; for all of them `{"kill": true}`.
 To the server: first `{"ready": true}` from a cell, with a descriptor of the workspace if it has one, or
 `{"pid": …}` with a pidfd of the interpreter; then `{"answer": number, …}` (to `adopt` with a pidfd, or with
 an `error`), `{"interrupted": group, "member": …}`, `{"exceeded": what, "member": …}` before it ends a member,
