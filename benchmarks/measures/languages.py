@@ -99,7 +99,7 @@ def _pooled(
 
 
 def _beside_a_refill(into: Figures, stub: CodeContextServiceStub, runtime: pb.RuntimeInfo) -> None:
-    """Deletes a context, and creates one of those that are left, after a pause and while the pool is refilled."""
+    """Creates and deletes contexts after a pause, and while the pool is refilled."""
     name = runtime.name
     pausing = f"create after a pause, {name}"
     wait_for_pool(stub, name)

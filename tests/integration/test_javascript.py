@@ -97,10 +97,9 @@ def test_output_of_a_timer_comes_late(run, client: CodeContextClient, context: C
     """What a timer writes after its run has ended comes with the next one, marked as late."""
     run("require('child_process').execSync('mkfifo gate told')")
     ended = run(
-        "setTimeout(() => {\n"
-        "  require('fs').readFileSync('gate'); console.log('late');\n"
-        "  require('fs').writeFileSync('told', '');\n"
-        "}, 0); 1"
+        "setTimeout(() => require('fs').readFile('gate', () => {\n"
+        "  console.log('late'); require('fs').writeFileSync('told', '');\n"
+        "}), 0); 1"
     )
     assert (ended.text, ended.stdout) == ("1", "")
     other = client.create_code_context("bash", sandbox_id=context.sandbox_id)

@@ -84,12 +84,14 @@ class Process:
         self._signal(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stops it where it is, until `go_on`."""
-        self._signal(signal.SIGSTOP)
+        """Stops it where it is, until `go_on`, if this server may."""
+        with contextlib.suppress(PermissionError):
+            self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Has it go on."""
-        self._signal(signal.SIGCONT)
+        with contextlib.suppress(PermissionError):
+            self._signal(signal.SIGCONT)
 
     def kill_fast(self) -> None:
         """Kills it as `kill` does, perhaps a moment later, and has a second processor help it to end.
