@@ -16,6 +16,7 @@ from support.users import home_of_nobody
 from codecontext import CodeContext, CodeContextClient
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that the tests of one process share; at the end it drains, and nothing may be left."""
