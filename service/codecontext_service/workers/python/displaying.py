@@ -6,6 +6,7 @@ from typing import Any
 
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import ExecutionResult
 
 from codecontext_service.workers.channel import (
     CLEAR,
@@ -92,6 +93,9 @@ class Publisher(DisplayPublisher):  # type: ignore[misc]
 
 class Displayhook(DisplayHook):  # type: ignore[misc]
     """Takes the value of a run's last expression."""
+
+    exec_result: ExecutionResult | None = None
+    """Gets the value too. Here no trait, which would be checked whenever it is set."""
 
     def __call__(self, result: object = None) -> None:
         """Shows a value, and keeps it as `_` and in `Out`."""

@@ -253,7 +253,8 @@ class Interpreter:
     def _execute(self, message: dict[str, Any]) -> None:
         before = self._cpu_time()
         self._allow_input = message["allow_input"]
-        self._shell.execution_count = message["execution_count"]
+        if self._shell.execution_count != message["execution_count"]:  # to set it takes longer
+            self._shell.execution_count = message["execution_count"]
         self._shell.shown_error = None
         self._shell.compile.cell_name = ""
         error: BaseException | None = None

@@ -83,7 +83,8 @@ class LeanRuns:
         number = result.execution_count = shell.execution_count
         cell = result.info.transformed_cell = code if code.endswith("\n") else code + "\n"
         if not silent:
-            shell.execution_count = number + self._ahead
+            if self._ahead:
+                shell.execution_count = number + self._ahead
             shell.history_manager.store_inputs(number, cell, code)
         name = shell.compile.cache(cell, number, raw_code=code)
         shell.displayhook.exec_result = result
@@ -95,7 +96,7 @@ class LeanRuns:
             shell.showtraceback((type(interrupt), interrupt, None))  # no frame of it is the user's
         finally:
             shell.displayhook.exec_result = None
-        if not silent:
+        if not silent and not self._ahead:
             shell.execution_count = number + 1
         shell.last_execution_succeeded = result.success
         shell.last_execution_result = result
