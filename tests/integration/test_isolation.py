@@ -80,6 +80,7 @@ def test_without_namespaces_a_weaker_tier_is_taken_and_said(
     warning = server.wait_for_log("contexts are not fully contained", tier=isolation.tier)
     assert "disk_limit" in warning["missing"]
     assert "no_network" not in warning["missing"]
+    assert tuple(warning["guarantees"].split(",")) == isolation.guarantees
     context = client.create_code_context()
     assert context.isolation == isolation
     client.delete_code_context(context)
@@ -192,6 +193,20 @@ def test_nothing_starts_uncontained_unasked(tmp_path: Path) -> None:
     with accepted, CodeContextClient(accepted.target) as client:
         assert client.get_server_info().isolation.tier == "none"
         accepted.wait_for_log("contexts are not fully contained", tier="none")
+
+
+def test_what_is_required_holds_or_nothing_starts(tmp_path: Path) -> None:
+    """A server that can't give what `require` names does not start, and says what is missing."""
+    assert "'safety' is no guarantee" in refusal(tmp_path, "--require", "safety")
+    said = refusal(tmp_path, "--require", "disk_limit", without=NAMESPACES)
+    assert "does not give disk_limit here" in said
+    # This one is chosen for its pid namespaces, and then has none.
+    flags = ("--isolation", "none", "--require", "no_foreign_processes")
+    assert "does not give no_foreign_processes here" in refusal(
+        tmp_path, *flags, without=NAMESPACES
+    )
+    with ServerProcess(tmp_path, "--require", "dies_with_server,descendants_die") as server:
+        assert server.stop() == 0
 
 
 def test_uncontained_code_is_for_this_machine_alone(tmp_path: Path) -> None:

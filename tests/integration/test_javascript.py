@@ -255,6 +255,28 @@ def test_input(run) -> None:
     assert run(chunk, on_input=lambda *_: "more").text == "'more\\n'"
 
 
+def test_an_end_of_input_is_that_of_one_run(run) -> None:
+    """Who answers that the input ends, ends that of this run alone: the next one reads on."""
+    ends = "await new Promise((resolve) => process.stdin.on('data', () => {}).on('end', resolve)); 'over'"
+    chunk = "await new Promise((resolve) => process.stdin.once('data', resolve))"
+
+    def end(prompt: str, password: bool) -> str:
+        raise EOFError
+
+    assert run(ends, on_input=end).text == "'over'"
+    assert run(chunk, on_input=lambda *_: "more").text == "'more\\n'"
+
+
+def test_an_error_that_can_not_be_shown_ends_nothing(run) -> None:
+    """An error that nobody catches and whose own text fails is reported, and the context lives."""
+    unshown = "{ [Symbol.for('nodejs.util.inspect.custom')]() { throw new Error('no text') } }"
+    code = f"setImmediate(() => {{ throw {unshown} }}); await new Promise((go) => setTimeout(go, 50)); 1"
+    execution = run(code)
+    assert (execution.outcome, execution.text) == ("SUCCEEDED", "1")
+    assert "could not be made" in execution.stderr
+    assert run("2").text == "2"
+
+
 def test_what_javascript_can_not_do(client: CodeContextClient, context: CodeContext) -> None:
     """Completions, inspections and forks are refused with a reason, and GetServerInfo lists none of them."""
     (info,) = (each for each in client.get_server_info().runtimes if each.name == "javascript")

@@ -29,6 +29,7 @@ from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.contexts.provision import usual_setup
 from codecontext_service.contexts.sandbox_manager import SandboxManager
 from codecontext_service.domain.ids import IdMaker
+from codecontext_service.processes.containment import Containment
 from codecontext_service.processes.launcher import LauncherLost
 from codecontext_service.runtimes.base import InterpreterError
 from codecontext_service.runtimes.kernelspecs import with_kernels
@@ -38,7 +39,7 @@ from codecontext_service.sandboxes.sandbox import Sandboxes
 from codecontext_service.workers.jail import WORKSPACE
 
 from .containing import Contained, contain
-from .isolation import open_control_groups, uncontained
+from .isolation import check_required, open_control_groups, uncontained
 from .listeners import bind, check_listeners
 from .memory import keep_buffers
 from .state_dir import StateDirectory
@@ -121,19 +122,17 @@ class Server:
         sandboxes = SandboxManager(config, manager, places)
         if launcher.containment.tier == "none" and not launcher.containment.cells:
             launcher.containment = uncontained(pid_namespaces=False)
+            try:
+                check_required(config, launcher.containment)  # it is less than was chosen
+            except ConfigError:
+                await contained.end()
+                raise
         host = HostInfo(launcher.containment)
         if cells.full:  # the workspace has the same name in all
             limits = config.default_limits.without(host.unkept_limits)
             for runtime in runtimes:
                 runtime.usual = usual_setup(runtime, WORKSPACE, limits)
-        if launcher.containment.missing:
-            logger.warning(
-                "contexts are not fully contained",
-                extra={
-                    "tier": launcher.containment.tier,
-                    "missing": ",".join(launcher.containment.missing),
-                },
-            )
+        _log_guarantees(launcher.containment)
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", config.max_receive_message_bytes),
@@ -266,3 +265,16 @@ def serve(config: Config) -> int:
     """
     keep_buffers()
     return uvloop.run(_serve(config))
+
+
+def _log_guarantees(containment: Containment) -> None:
+    """Names what is guaranteed, and as a warning what is not."""
+    guarantees = {
+        "tier": containment.tier,
+        "guarantees": ",".join(containment.guarantees),
+        "missing": ",".join(containment.missing),
+    }
+    if containment.missing:
+        logger.warning("contexts are not fully contained", extra=guarantees)
+    else:
+        logger.info("contexts are contained", extra=guarantees)

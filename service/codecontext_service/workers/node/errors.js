@@ -94,6 +94,19 @@ class Errors {
   }
 
   /**
+   * Returns the text of what nobody has caught, even if its own code fails to give one.
+   * @param {unknown} error
+   * @returns {string}
+   */
+  uncaught(error) {
+    try {
+      return this.text(error);
+    } catch {
+      return '<the text of the error could not be made>';
+    }
+  }
+
+  /**
    * Puts the lines of the code as it was written in the place of those that ran.
    * @param {string} text
    * @returns {string}

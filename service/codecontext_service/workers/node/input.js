@@ -24,6 +24,8 @@ class Input {
   #running = false;
   #asked = 0;
   #waiting = null;
+  /** Is called when a run begins. */
+  onBegin = () => {};
 
   /**
    * @param {import('./channel.js').Channel} channel
@@ -43,6 +45,7 @@ class Input {
   begin(allowed) {
     this.#allowed = allowed;
     this.#running = true;
+    this.onBegin();
     if (allowed) this.remind(); // it may wait since an earlier run
   }
 

@@ -59,6 +59,7 @@ class OutputStream extends Writable {
 /** Standard input: each read asks for a line. */
 class InputStream extends Readable {
   #input;
+  #ended = false;
 
   /** @param {import('./input.js').Input} input - Who asks for lines. */
   constructor(input) {
@@ -80,8 +81,16 @@ class InputStream extends Readable {
     return false;
   }
 
+  /** Whether nothing can be read from it any more. */
+  get isOver() {
+    return this.#ended || this.destroyed;
+  }
+
   _read() {
-    this.#input.request((line) => this.push(line));
+    this.#input.request((line) => {
+      this.#ended = line === null;
+      this.push(line);
+    });
   }
 }
 
@@ -100,6 +109,9 @@ function replaceStreams(channel, input) {
   for (const [name, value] of Object.entries(streams)) {
     Object.defineProperty(process, name, { configurable: true, enumerable: true, writable: true, value });
   }
+  input.onBegin = () => { // one run's end of input is not the next one's
+    if (process.stdin instanceof InputStream && process.stdin.isOver) process.stdin = new InputStream(input);
+  };
   return streams.stderr;
 }
 

@@ -69,7 +69,7 @@ function makeGlobals() {
 // This process goes on after what nobody catches, as long as the code has no handler of its own for it.
 process.on('uncaughtException', (error) => {
   if (process.listenerCount('uncaughtException') > 1) return;
-  channel.sendOutput(Kind.STDERR, `Uncaught ${errors.text(error)}\n`);
+  channel.sendOutput(Kind.STDERR, `Uncaught ${errors.uncaught(error)}\n`);
 });
 process.execArgv = []; // of this process alone: a child of the code's has its own
 process.argv = [process.argv[0]];
