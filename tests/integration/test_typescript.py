@@ -63,3 +63,13 @@ def test_syntax_errors_raise(run) -> None:
     unparsed = run("let a: number = 1\nlet b: = 2")
     assert (unparsed.outcome, unparsed.error.name) == ("RAISED", "SyntaxError")
     assert unparsed.error.line_number == 2
+
+
+def test_stacks_name_the_lines_of_the_code(run) -> None:
+    """The `stack` of an error has the lines as they were written, in a later run too, and no frame of ours."""
+    moved = "enum A { X }\n\n\nfunction f() { return new Error('x').stack }\nconsole.log(f())"
+    assert run(moved).stdout == "Error: x\n    at f (<cell-1>:4:23)\n    at <cell-1>:5:13\n"
+    assert (
+        run("console.log(f())").stdout
+        == "Error: x\n    at f (<cell-1>:4:23)\n    at <cell-2>:1:13\n"
+    )

@@ -25,6 +25,22 @@ function clean(text, length) {
   return (all.length > length ? `${all.slice(0, length - 1)}…` : all).toWellFormed();
 }
 
+/**
+ * Leaves out the frames of how a cell is entered, and of what is ours.
+ * @param {string[]} lines - Of an error's text.
+ * @returns {string[]}
+ */
+function shown(lines) {
+  const left = [];
+  let below = false;
+  for (const line of lines) {
+    below = FRAME.test(line) && (below || ENTRY.test(line));
+    if (!below && !OWN.test(line)) left.push(line);
+    else if (line.endsWith(' {') && left.length) left[left.length - 1] += ' {';
+  }
+  return left;
+}
+
 class Errors {
   #typescript;
 
@@ -77,20 +93,25 @@ class Errors {
     return { name: 'Interrupted', value, traceback: clean(text, MAX_TEXT).split('\n'), line_number: this.#line(text, cell) };
   }
 
+  /** Has the `stack` of each error name lines of the code as they were written, and nothing of ours. */
+  mendStacks() {
+    Error.prepareStackTrace = (error, sites) => {
+      let head = '<the text of the error could not be made>';
+      try {
+        head = Error.prototype.toString.call(error);
+      } catch { /* its own code fails */ }
+      const frames = sites.map((site) => `    at ${site}`);
+      return this.relocate([head, ...shown(frames)].join('\n'));
+    };
+  }
+
   /**
-   * Returns the text of an error with the frames of the code, at the lines where it was written.
+   * Returns the text of an error with the frames of the code.
    * @param {unknown} error
    * @returns {string}
    */
   text(error) {
-    const lines = [];
-    let below = false;
-    for (const line of this.relocate(util.inspect(error)).split('\n')) {
-      below = FRAME.test(line) && (below || ENTRY.test(line));
-      if (!below && !OWN.test(line)) lines.push(line);
-      else if (line.endsWith(' {') && lines.length) lines[lines.length - 1] += ' {';
-    }
-    return lines.join('\n');
+    return shown(util.inspect(error).split('\n')).join('\n');
   }
 
   /**

@@ -71,6 +71,7 @@ process.on('uncaughtException', (error) => {
   if (process.listenerCount('uncaughtException') > 1) return;
   channel.sendOutput(Kind.STDERR, `Uncaught ${errors.uncaught(error)}\n`);
 });
+errors.mendStacks();
 process.execArgv = []; // of this process alone: a child of the code's has its own
 process.argv = [process.argv[0]];
 replaceStreams(channel, input);
