@@ -167,8 +167,9 @@ def show_delete(client: CodeContextClient, context: CodeContext) -> Execution:
 
 def show_languages(client: CodeContextClient, context: CodeContext) -> None:
     """Runs a piece of each other language that is there, on the files of a Python context."""
-    runtimes = client.get_server_info().runtimes
-    there = [(each.name, SUMS[each.language]) for each in runtimes if each.language in SUMS]
+    runtimes = [each for each in client.get_server_info().runtimes if not each.failure]
+    own = [each for each in runtimes if each.is_default and each.language in SUMS]
+    there = [(each.name, SUMS[each.language]) for each in own]
     there += [(each.name, COUNT) for each in runtimes if each.name == KERNEL]
     for runtime, code in there:
         title(f"The same files, in {runtime}")
