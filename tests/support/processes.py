@@ -161,6 +161,10 @@ def stopped(process: psutil.Process) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
+_STEADY = 3
+"""How often in a row the same must be counted."""
+
+
 def at_rest(server: ServerProcess) -> tuple[int, int]:
     """How many descriptors and processes a server with pid namespaces has without contexts, once it has
     made all that it keeps ready: exactly as many each time, or something has leaked."""
@@ -172,8 +176,12 @@ def at_rest(server: ServerProcess) -> tuple[int, int]:
                 len(_cells(server)) == sum(each.pool_size for each in runtimes) + READY
             )
 
-        until(is_full)
-        return descriptor_count(server), len(server.descendants())
+        # A cell that was just made is there before the server has what is its part of it.
+        seen: list[tuple[int, int]] = []
+        while len(seen) < _STEADY or len(set(seen[-_STEADY:])) > 1:
+            until(is_full)
+            seen.append((descriptor_count(server), len(server.descendants())))
+        return seen[-1]
 
 
 def pools_are_full(client: CodeContextClient) -> bool:

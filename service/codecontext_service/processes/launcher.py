@@ -235,7 +235,8 @@ class Launcher:
             self._ready.set_result(message)
 
     def _on_closed(self) -> None:
-        asyncio.get_running_loop().run_in_executor(None, self._process.wait)  # nobody else reaps it
+        with contextlib.suppress(RuntimeError):  # the event loop ends, and this process with it
+            asyncio.get_running_loop().run_in_executor(None, self._process.wait)  # to reap it
         self._exits.clear()
         error = LauncherLost(self._log.read_text(errors="replace")[-2000:].strip())
         if not self._ready.done():
