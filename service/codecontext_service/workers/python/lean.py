@@ -92,8 +92,9 @@ class LeanRuns:
             with shell.display_trap:
                 self._run_statements(cell, name, "exec" if silent else "single", result)
         except BaseException as interrupt:  # beside the code, or code that is nested too deeply
-            result.error_in_exec = interrupt
+            result.execution_count, result.error_in_exec = None, interrupt  # as IPython has it then
             shell.showtraceback((type(interrupt), interrupt, None))  # no frame of it is the user's
+            return
         finally:
             shell.displayhook.exec_result = None
         if not silent and not self._ahead:
@@ -135,9 +136,8 @@ class LeanRuns:
                     compiled = shell.compile(ast.Module([statement], []), name, "exec")
                 if not self._execute(compiled, result):
                     return
-        except (
-            BaseException
-        ) as error:  # it parses, but is no Python: a `return` outside of a function
+        except BaseException as error:
+            # It parses, but is no Python: a `return` outside of a function.
             result.error_before_exec = error
             shell.showtraceback()
 
