@@ -179,7 +179,9 @@ def test_both_ways_show_the_same(
         assert lean == full, code
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(st.sampled_from(STATEMENTS), min_size=2, max_size=5),
     st.sampled_from(["\n", "; ", "\n\n", "\n    "]),
