@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -140,6 +141,75 @@ def test_exit_is_an_exception(client: CodeContextClient, context: CodeContext) -
         assert execution.error.name == "SystemExit"
         assert execution.stdout == ""
     assert client.run_code("x", context=context).text == "1"
+
+
+_HANG_INTO_RUNS = (
+    "def fails(*about): raise SystemExit(3)\nget_ipython().events.register({event!r}, fails)"
+)
+
+_RAISING = {
+    "too deep": ("-" * 9000 + "1", "RecursionError|MemoryError"),
+    "too deep to await": ("await x; " + "-" * 9000 + "1", "RecursionError|MemoryError"),
+    "text exits": (
+        "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E",
+        "E|SystemExit",
+    ),
+    "is false": ("class E(Exception):\n    def __bool__(self): return False\nraise E", "E"),
+    "is empty": (
+        "class E(Exception):\n    def __len__(self): return 0\nasync def f(): raise E\nawait f()",
+        "E",
+    ),
+    "attributes raise": (
+        "class E(Exception):\n    def __getattribute__(self, name): raise ValueError(name)\nraise E",
+        "E|ValueError",
+    ),
+    "class without a name": (
+        (
+            "class Meta(type):\n    @property\n    def __name__(cls): raise ValueError('no name')\n"
+            "class E(Exception, metaclass=Meta): pass\nraise E"
+        ),
+        "E|ValueError",
+    ),
+    "after the run": (_HANG_INTO_RUNS.format(event="post_run_cell"), "SystemExit"),
+    "after the code": (_HANG_INTO_RUNS.format(event="post_execute"), "SystemExit"),
+    "in a transformation": (
+        (
+            "def fails(lines): raise SystemExit\nget_ipython().input_transformers_cleanup.append(fails)\n"
+            "get_ipython().run_cell('%pprint')"
+        ),
+        "SystemExit",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "name"), _RAISING.values(), ids=_RAISING)
+def test_whatever_is_raised_is_told_of(
+    client: CodeContextClient, context: CodeContext, code: str, name: str
+) -> None:
+    """No exception ends the interpreter, whatever its class does and wherever the code has it raised."""
+    execution = client.run_code(code, context=context)
+    assert execution.outcome is Outcome.RAISED
+    assert execution.error is not None
+    assert re.fullmatch(name, execution.error.name)
+    run = client.run_code("'lives'", context=context)
+    assert run.outcome in (
+        Outcome.SUCCEEDED,
+        Outcome.RAISED,
+    )  # what it has hung into the shell stays
+
+
+def test_an_interpreter_that_is_sabotaged_says_what_failed(
+    client: CodeContextClient, context: CodeContext
+) -> None:
+    """Where code takes away what the interpreter itself needs, the run is CRASHED, and stderr tells why."""
+    execution = client.run_code("import os; os.getpid = None", context=context)
+    assert execution.outcome is Outcome.CRASHED
+    assert "the interpreter failed: TypeError" in execution.stderr
+    client.restart_code_context(context)
+    assert (
+        client.run_code("os.getpid() > 0 if 'os' in dir() else 'new'", context=context).text
+        == "'new'"
+    )
 
 
 def test_an_uncaught_error_of_a_thread_is_output(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from codecontext import CodeContext, CodeContextClient
 from codecontext.v1 import code_context_service_pb2 as pb
@@ -175,3 +177,22 @@ def test_both_ways_show_the_same(
     for code in STATEMENTS:
         lean, full = (events(stub, context, code) for context in pair)
         assert lean == full, code
+
+
+@settings(
+    deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.sampled_from(STATEMENTS), min_size=2, max_size=5),
+    st.sampled_from(["\n", "; ", "\n\n", "\n    "]),
+)
+def test_both_ways_show_the_same_of_any_mixture(
+    stub: CodeContextServiceStub,
+    pair: tuple[CodeContext, CodeContext],
+    statements: list[str],
+    between: str,
+) -> None:
+    """Statements in any order, on lines of their own or not, show the same on both ways."""
+    code = between.join(statements)
+    lean, full = (events(stub, context, code) for context in pair)
+    assert lean == full

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -35,7 +34,6 @@ from codecontext_service.workers.channel import (
     FORKED,
     INPUT_REPLY,
     INPUT_REQUEST,
-    MAX_NAME,
     MAX_THREAD_NAME,
     MAX_THREAD_NAMES,
     READY,
@@ -47,14 +45,11 @@ from codecontext_service.workers.channel import (
     to_json,
 )
 
-from . import charts, forking, introspection, packages, publishing
+from . import charts, forking, introspection, packages, publishing, raised
 from .bundles import encode_bundle
 from .printing import print_line
 from .shell import Shell
-from .streams import ERRORS, OutputStream, clean, clean_lines
-
-_MAX_ERROR_TEXT = 256 * 1024
-"""The most characters of an error's text, and of its traceback, that are sent."""
+from .streams import ERRORS, OutputStream, clean
 
 _IDLE_S = 0.01
 """How long nobody has to want an interpreter of the pool until it rehearses."""
@@ -148,6 +143,9 @@ class Interpreter:
                     self._channel.send(ANSWER, to_json({"number": message["number"], **answer}))
         except (EOFError, OSError):
             os._exit(0)
+        except BaseException as error:  # the code has changed what this program itself stands on
+            os.write(2, f"codecontext: the interpreter failed: {error!r}\n".encode())
+            os._exit(1)
 
     def rehearse(self) -> None:
         """Does what a run does, without a trace, while nobody waits.
@@ -262,8 +260,10 @@ class Interpreter:
         with _environment(message["env"]) if message["env"] else contextlib.nullcontext():
             try:
                 error = self._run_cell(message["code"])
-            except KeyboardInterrupt as interrupt:  # between the run and its bookkeeping
-                error = interrupt
+            except (
+                BaseException
+            ) as beside:  # an interrupt, or what the code has hung into the shell
+                error = beside
         self._allow_input = False
         if os.getpid() != self._pid:  # the code forked, and this child ran off its end
             self._finish_stray(error)
@@ -298,8 +298,8 @@ class Interpreter:
             result = self._shell.run(code)
         finally:
             self._shell.interrupts.end()
-        error: BaseException | None = result.error_before_exec or result.error_in_exec
-        return error
+        before: BaseException | None = result.error_before_exec
+        return result.error_in_exec if before is None else before  # an exception may be false
 
     def _finish_stray(self, error: BaseException | None) -> NoReturn:
         status = 0 if error is None else 1
@@ -312,18 +312,8 @@ class Interpreter:
 
     def _send_error(self, error: BaseException) -> None:
         shown, self._shell.shown_error = self._shell.shown_error, None
-        name = type(error).__name__
-        try:
-            value = str(error)
-        except BaseException:
-            value = "<the text of the exception could not be made>"
-        lines = shown[1] if shown is not None and shown[0] is error else [f"{name}: {value}"]
-        message = {
-            "name": clean(name, MAX_NAME),
-            "value": clean(value, _MAX_ERROR_TEXT),
-            "traceback": clean_lines(lines, _MAX_ERROR_TEXT),
-            "line_number": _line_number(error, self._shell.compile.cell_name),
-        }
+        lines = shown[1] if shown is not None and shown[0] is error else None
+        message = raised.describe(error, lines, self._shell.compile.cell_name)
         self._channel.send(ERROR, to_json(message))
 
     def _input(self, prompt: object = "", /) -> str:
@@ -378,15 +368,3 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _line_number(error: BaseException, filename: str) -> int:
-    """Finds the line of the run's own code that raised, or that can't be parsed; 0 if there is none."""
-    lines = [
-        line
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_filename == filename
-    ]
-    if not lines and isinstance(error, SyntaxError):  # it was found before anything ran
-        return error.lineno or 0
-    return lines[-1] if lines else 0

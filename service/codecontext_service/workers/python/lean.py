@@ -101,7 +101,8 @@ class LeanRuns:
             shell.execution_count = number + 1
         shell.last_execution_succeeded = result.success
         shell.last_execution_result = result
-        raised = result.error_before_exec or result.error_in_exec
+        before = result.error_before_exec
+        raised = result.error_in_exec if before is None else before
         exceptions = getattr(shell.history_manager, "exceptions", None)  # IPython 9 has it
         if raised is not None and exceptions is not None and not silent:
             exceptions[number] = shell._format_exception_for_storage(raised)

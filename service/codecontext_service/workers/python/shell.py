@@ -25,6 +25,7 @@ from .formatting import Formatter
 from .interrupts import Interrupts
 from .lean import LeanRuns
 from .past_runs import Compiler, History, PastRuns
+from .raised import has_group
 from .transforming import PlainCode
 
 
@@ -98,7 +99,10 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         code = transformed_cell
         if code is not None and "await" not in code and "async" not in code:
             return False
-        answer: bool = super().should_run_async(raw_cell, transformed_cell=code, **options)
+        try:
+            answer: bool = super().should_run_async(raw_cell, transformed_cell=code, **options)
+        except (RecursionError, MemoryError):  # it is nested too deeply, which running it tells
+            return False
         return answer
 
     async def run_code(self, *args: Any, **options: Any) -> bool:
@@ -124,7 +128,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:  # noqa: D102
         _, value, tb = self._get_exc_info(exc_tuple)
-        if _has_group(value):  # IPython would print it
+        if has_group(value):  # IPython would print it
             self._showtraceback(
                 type(value), value, traceback.format_exception(type(value), value, tb)
             )
@@ -172,18 +176,6 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         # With pipes of its own, so that its output comes in order with what Python writes.
         self.user_ns["_exit_code"] = _run_shell(self.var_expand(cmd, depth=1))
         packages.notice()  # it may have been a pip
-
-
-def _has_group(error: BaseException | None) -> bool:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if type(error).__mro__ and any(
-            kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__
-        ):
-            return True
-        seen.add(id(error))
-        error = error.__context__
-    return False
 
 
 def _run_shell(command: str) -> int:
