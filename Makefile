@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 GRPCURL := .tools/grpcurl-$(GRPCURL_VERSION).installed
+# The protos that callers rely on: those that `make proto` last made stubs from.
+PROMISED := protos/promised.binpb
 NODE_DIR := tests/interop/node
 NODE_MODULES := $(NODE_DIR)/node_modules/.installed
 
@@ -56,6 +58,7 @@ lint: $(INSTALLED) ## Check style, types and protos; changes nothing
 	$(BIN)/mypy
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against $(PROMISED)
 
 .PHONY: format
 format: $(INSTALLED) ## Format the sources and the protos, and fix what can be fixed
@@ -64,8 +67,10 @@ format: $(INSTALLED) ## Format the sources and the protos, and fix what can be f
 	$(BIN)/buf format --write
 
 .PHONY: proto
-proto: $(INSTALLED) ## Generate the Python stubs from protos/ into client/
+proto: $(INSTALLED) ## Generate the Python stubs from protos/ into client/, if the protos break no caller
+	$(BIN)/buf breaking --against $(PROMISED)
 	$(BIN)/python scripts/generate_protos.py
+	$(BIN)/buf build --as-file-descriptor-set --exclude-source-info --output $(PROMISED)
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure everything beside its floors:  make bench ARGS="--quick --only runs"

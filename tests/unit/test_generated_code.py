@@ -1,5 +1,6 @@
 """The committed stubs are what the protos and the pinned generators give."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ def stubs(root: Path) -> dict[str, bytes]:
         for path in root.rglob("*_pb2*")
         if path.suffix in {".py", ".pyi"}
     }
+
+
+def breaks(root: Path, promised: Path) -> str:
+    """Returns what buf says of protos that break what was promised; nothing if they don't."""
+    buf = Path(sys.executable).with_name("buf")
+    command = [buf, "breaking", root, "--config", root / "buf.yaml", "--against", promised]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
 
 
 @pytest.mark.timeout(400)  # the first run may have to install the generators
@@ -43,3 +51,14 @@ def test_generation_touches_stubs_alone(tmp_path: Path) -> None:
 
     assert kept.read_text() == '"""Kept."""\n'
     assert not leftover.exists()
+
+
+def test_a_break_of_the_protos_is_found(tmp_path: Path) -> None:
+    """The protos break nothing of what callers rely on, and a field that gets another name would."""
+    promised = ROOT / "protos" / "promised.binpb"
+    assert not breaks(ROOT, promised)
+    shutil.copy(ROOT / "buf.yaml", tmp_path)
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    proto = tmp_path / "protos" / "codecontext" / "v1" / "code_context_service.proto"
+    proto.write_text(proto.read_text().replace("string cwd = ", "string directory = "))
+    assert 'from "cwd" to "directory"' in breaks(tmp_path, promised)
