@@ -56,7 +56,7 @@ class Zygote:
             return
         gc.collect()
         gc.freeze()
-        huge_pages.collapse(interpreter.rehearse)
+        huge_pages.collapse()
         with contextlib.suppress(EOFError, OSError):
             send_message(
                 self._end, {"ready": platform.python_version(), "missing": interpreter.missing}
