@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from figures import Figures
 
-_LEAST = 3
+_LEAST, _QUICK_LEAST = 3, 1
 """How often something is done at least."""
 _MOST_S = 8.0
 """After so many seconds the whole does it no more: a slow machine does it less often, and ends in time too."""
@@ -26,9 +26,13 @@ class Effort:
         """Whether what takes long by itself is to be left out."""
         return self.share < 1
 
+    @property
+    def _least(self) -> int:
+        return _QUICK_LEAST if self.quick else _LEAST
+
     def times(self, count: int) -> int:
         """Returns how often something is done that the whole does so often."""
-        return max(_LEAST, round(count * self.share))
+        return max(self._least, round(count * self.share))
 
     def rounds(self, figures: Figures, count: int) -> Iterator[Figures]:
         """Yields where to put the figures of each round; those of the first tenth go nowhere, to warm up.
@@ -41,6 +45,6 @@ class Effort:
         end = time.monotonic() + _MOST_S * self.share
         nowhere = Figures()
         for number in range(-max(1, count // 10), count):
-            if number >= _LEAST and time.monotonic() > end:
+            if number >= self._least and time.monotonic() > end:
                 return
             yield figures if number >= 0 else nowhere

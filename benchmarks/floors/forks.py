@@ -1,7 +1,8 @@
-"""The floor of a create and of a fork: a bare fork of a process that has loaded what the zygote has loaded.
+"""The floor of a create, a fork and a delete: a bare fork of a process that has loaded what the zygote has.
 
-Prints a line once it is ready; then, for each number that it reads, the seconds of so many forks. A second
-number on the line has it hold arrays of so many MiB from then on.
+Prints a line once it is ready; then, for each number that it reads, the seconds of so many forks; a second number
+on the line has it hold arrays of so many MiB from then on. For `end` it prints how long a fork takes to be gone
+that has done what a run does.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 import time
 
@@ -16,6 +18,9 @@ from codecontext_service.config import RuntimeConfig
 from codecontext_service.workers.python.interpreter import Interpreter
 
 MIB = 1 << 20
+
+_PAUSE_S = 0.01
+"""How long a child waits for its end: as a context does, out of the processor."""
 
 
 def fork_once() -> float:
@@ -34,6 +39,25 @@ def fork_once() -> float:
     return elapsed
 
 
+def end_once(loaded: Interpreter) -> float:
+    """Returns the time from before SIGKILL until a child is reaped, which has rehearsed a run."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        loaded.rehearse()
+        os.write(write, b"x")
+        signal.pause()
+    os.read(read, 1)
+    time.sleep(_PAUSE_S)
+    began = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    elapsed = time.perf_counter() - began
+    os.close(read)
+    os.close(write)
+    return elapsed
+
+
 def main() -> None:
     """Forks as often as it is told to, until standard input ends."""
     loaded = Interpreter(list(RuntimeConfig().preload))
@@ -42,6 +66,9 @@ def main() -> None:
     print(json.dumps({"missing": loaded.missing}), flush=True)
     blocks: list[object] = []
     for line in sys.stdin:
+        if line == "end\n":
+            print(json.dumps(end_once(loaded)), flush=True)
+            continue
         count, *sizes = map(int, line.split())
         if sizes and sizes[0] != len(blocks):
             import numpy  # loaded above, where it is installed

@@ -27,6 +27,7 @@ from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 _ROUNDS = {1: 2, 16: 1, 64: 1}
 """By the number of clients: how often everything is done."""
 _QUICK_ROUNDS = {1: 1}
+_QUICK_LANGUAGES = ("python", "bash")
 
 _CALLS = 320
 """How many quick calls all clients make together in a round."""
@@ -130,7 +131,7 @@ def measure(figures: Figures, effort: Effort) -> None:
         with grpc.insecure_channel(served.target) as channel:
             stub = CodeContextServiceStub(channel)
             for language in languages(stub):
-                if language in SNIPPETS:
+                if language in (_QUICK_LANGUAGES if effort.quick else SNIPPETS):
                     asyncio.run(_measure(figures, effort, stub, language, servers))
 
 

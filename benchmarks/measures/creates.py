@@ -50,7 +50,8 @@ def measure(figures: Figures, effort: Effort) -> None:
                 context_id = create(stub)
             run(stub, context_id, "1+1")
             wait_for_pool(stub)
-            with into.timed("delete, idle"):
+            into.add("end of a bare fork", json.loads(ask(forker, "end")))
+            with into.timed("delete, idle", floor="end of a bare fork"):
                 delete(stub, context_id)
         for into in effort.rounds(figures, 200):
             into.add("bare fork", json.loads(ask(forker, "1"))[0])

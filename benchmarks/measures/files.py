@@ -48,7 +48,7 @@ def _timed(into: Figures, name: str, pid: int, mib: int, floor: str = "") -> Ite
 
 def measure(figures: Figures, effort: Effort) -> None:
     """Measures each way in turns with its floors; the whole takes files of 1 GiB, a short look smaller ones."""
-    mib = 128 if effort.quick else 1024
+    mib = 64 if effort.quick else 1024
     limits = ResourceLimits(workspace_bytes=(mib + 64) << 20, workspace_inodes=10_000)
     with contextlib.ExitStack() as stack:
         floors = stack.enter_context(helper("calls"))
