@@ -1,8 +1,8 @@
 """The floor of a create, a fork and a delete: a bare fork of a process that has loaded what the zygote has.
 
-Prints a line once it is ready; then, for each number that it reads, the seconds of so many forks; a second number
-on the line has it hold arrays of so many MiB from then on. For `end` it prints how long a fork takes to be gone
-that has done what a run does.
+Prints a line once it is ready; then, for each number that it reads, the seconds of so many forks; a second
+number on the line has it hold arrays of so many MiB from then on. For `end` it prints how long a fork that has
+done what a run does takes to be gone.
 """
 
 from __future__ import annotations

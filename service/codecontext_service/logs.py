@@ -68,6 +68,9 @@ def configure_logging(level: str, form: str, stream: TextIO | None = None) -> No
         form: `text` or `json`.
         stream: Where the lines go; standard error by default.
     """
+    # Nobody reads these of a record, and to find out its caller takes longer than all the rest.
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
+    logging._srcfile = None
     number = logging.getLevelNamesMapping()[level.upper()]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())

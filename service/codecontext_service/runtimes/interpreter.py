@@ -318,8 +318,8 @@ class ChannelInterpreter:
     def kill(self) -> None:
         """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
         self._killed = True
+        self._process.kill_fast()  # at once, and not when its cell has got that far
         self.member.kill()
-        self._process.kill_fast()  # it would be killed next
 
     async def usage(self) -> Usage:
         """Measures what its processes use.
