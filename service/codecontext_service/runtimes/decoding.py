@@ -16,7 +16,7 @@ from codecontext_service.domain.events import (
     MimePart,
 )
 from codecontext_service.domain.questions import Completions, Description
-from codecontext_service.workers import channel
+from codecontext_service.workers import channel, display_records
 from codecontext_service.workers.channel import ProtocolError
 
 from .base import Finished, UnansweredError
@@ -63,7 +63,7 @@ def decode_display(content: bytes) -> list[Event]:
     Raises:
         ProtocolError: It is none.
     """
-    header, raw = channel.unpack_display(content)
+    header, raw = display_records.unpack_display(content)
     if len(raw) > channel.MAX_PARTS:
         raise ProtocolError("a display of too many parts")
     parts = []
@@ -78,7 +78,7 @@ def decode_display(content: bytes) -> list[Event]:
     if kind not in _KINDS or not isinstance(metadata, dict):
         raise ProtocolError("a display of no known kind")
     try:
-        size = channel.metadata_size(metadata)
+        size = display_records.metadata_size(metadata)
     except ValueError as error:
         raise ProtocolError(str(error)) from error
     display = Display(

@@ -25,9 +25,9 @@ from codecontext_service.workers.channel import (
     INTERRUPT,
     READY,
     Channel,
-    pack_display,
     to_json,
 )
+from codecontext_service.workers.display_records import pack_display
 
 from .shell import Breach, Shell, check_syntax
 

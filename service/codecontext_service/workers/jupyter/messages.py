@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from codecontext_service.workers import channel
+from codecontext_service.workers.display_records import pack_display
 from codecontext_service.workers.python.bundles import encode_bundle
 from codecontext_service.workers.python.streams import ERRORS, clean, clean_lines
 
@@ -67,7 +68,7 @@ def display(kind: str, content: dict[str, Any], display_id: str = "") -> tuple[b
         data["text/plain"] = plain(data["text/plain"])  # some kernels colour it
     header, parts = encode_bundle(data, content.get("metadata"))
     header |= {"kind": kind, "display_id": clean(display_id, channel.MAX_NAME)}
-    return channel.DISPLAY, channel.pack_display(header, parts)
+    return channel.DISPLAY, pack_display(header, parts)
 
 
 def page(payload: dict[str, Any]) -> tuple[bytes, bytes]:

@@ -7,12 +7,8 @@ import binascii
 import json
 from typing import Any
 
-from codecontext_service.workers.channel import (
-    MAX_INTEGER,
-    MAX_MIME_TYPE,
-    MAX_PARTS,
-    metadata_size,
-)
+from codecontext_service.workers.channel import MAX_MIME_TYPE, MAX_PARTS
+from codecontext_service.workers.display_records import MAX_INTEGER, metadata_size
 
 from .streams import ERRORS, clean
 

@@ -13,10 +13,9 @@ from codecontext_service.workers.channel import (
     DISPLAY,
     MAX_NAME,
     Channel,
-    pack_display,
-    pack_text,
     to_json,
 )
+from codecontext_service.workers.display_records import pack_display, pack_text
 
 from . import charts
 from .bundles import encode_bundle

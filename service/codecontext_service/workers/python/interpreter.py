@@ -40,10 +40,10 @@ from codecontext_service.workers.channel import (
     STDERR,
     STDOUT,
     Channel,
-    pack_display,
     pack_finished,
     to_json,
 )
+from codecontext_service.workers.display_records import pack_display
 
 from . import charts, forking, introspection, packages, publishing, raised
 from .bundles import encode_bundle
