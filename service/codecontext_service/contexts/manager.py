@@ -121,6 +121,19 @@ class ContextManager:
         """
         self.check_open()
         self.registry.check_room()
+        with self._right_of_way.claim():
+            context = await self._create(request)
+        logger.info(
+            "context created",
+            extra={
+                "context_id": context.id,
+                "runtime": request.runtime.config.name,
+                "pid": context.pid,
+            },
+        )
+        return context
+
+    async def _create(self, request: CreateRequest) -> Context:
         try:
             sandbox = self._sandboxes.enter(request.sandbox_id, request.limits, request.network)
         except (CellError, OSError) as error:
@@ -135,14 +148,6 @@ class ContextManager:
             if isinstance(error, Exception):  # else its caller does not wait any more
                 await self.deletions.wait(context, began_it=False)
             raise
-        logger.info(
-            "context created",
-            extra={
-                "context_id": context.id,
-                "runtime": request.runtime.config.name,
-                "pid": context.pid,
-            },
-        )
         return context
 
     def _make_context(self, request: CreateRequest, sandbox: Sandbox) -> Context:
@@ -165,8 +170,7 @@ class ContextManager:
         )
 
     async def _give_interpreter(self, context: Context) -> None:
-        with self._right_of_way.claim():
-            context.adopt(await provide(context, self.config.create_deadline_s))
+        context.adopt(await provide(context, self.config.create_deadline_s))
 
     # Running
 
@@ -264,7 +268,8 @@ class ContextManager:
             try:
                 async with asyncio.timeout(self.config.delete_deadline_s):
                     await context.end_interpreter(StopCause.RESTART, keep_cell=True)
-                await self._give_interpreter(context)
+                with self._right_of_way.claim():
+                    await self._give_interpreter(context)
             except TimeoutError:
                 context.fail("a restart could not end the old interpreter")
                 raise ContextUnreachable(
