@@ -300,3 +300,25 @@ def test_many_lines(run) -> None:
     """100,000 lines arrive whole."""
     done = run("for (let i = 0; i < 100000; i++) console.log(i)")
     assert done.stdout == "".join(f"{number}\n" for number in range(100_000))
+
+
+@pytest.mark.parametrize("taken", ["process.env", "JSON.stringify", "globalThis.Promise"])
+def test_what_the_worker_has_taken_before_the_code_replaces_it_stays(run, taken: str) -> None:
+    """Code that takes away what runs stand on has later runs go on all the same."""
+    run(f"{taken} = null; 0", env_vars={"SHOWN": "1"})
+    assert run("({a: await 1})").text == "{ a: 1 }"
+    assert run("throw new Error('told')").error.value == "told"
+
+
+@pytest.mark.parametrize("taken", ["Array.prototype.push = null", "delete globalThis.Object"])
+def test_a_worker_that_is_sabotaged_ends(
+    client: CodeContextClient, context: CodeContext, run, taken: str
+) -> None:
+    """Where it can't go on, it says so and ends: nobody waits for an answer."""
+    executions = [run(f"{taken}; 0")]
+    while executions[-1].state_kept and len(executions) < 3:
+        executions.append(run("({a: 1})"))
+    assert executions[-1].outcome == "CRASHED"
+    assert "the interpreter failed" in executions[-1].stderr
+    client.restart_code_context(context)
+    assert run("[1].push(2) + Object.keys({a: 1}).length").text == "3"

@@ -5,6 +5,8 @@
 const util = require('node:util');
 const { clean } = require('./errors.js');
 
+const { stringify } = JSON; // taken now: the code may replace it
+
 /** Objects that show themselves have a method of this name, which returns a MIME bundle; as in Deno. */
 const SHOW = Symbol.for('Jupyter.display');
 
@@ -85,7 +87,7 @@ function imageType(value) {
 function toJson(value) {
   let [nodes, length] = [0, 0];
   try {
-    const json = JSON.stringify(value, (name, each) => {
+    const json = stringify(value, (name, each) => {
       nodes += 1;
       length += name.length + (typeof each === 'string' ? each.length : 8);
       if (nodes > MAX_JSON_NODES || length > MAX_JSON_LENGTH) throw new RangeError('too large');
@@ -120,7 +122,7 @@ function encode(header, bundle) {
     }
   }
   const [metadata, lost] = safeMetadata(header.metadata);
-  const head = Buffer.from(JSON.stringify({
+  const head = Buffer.from(stringify({
     kind: header.kind,
     display_id: clean(header.displayId ?? '', 1000),
     metadata,
@@ -143,7 +145,7 @@ function part(mime, value) {
   }
   if (typeof value === 'string') return [true, Buffer.from(value)];
   const json = JSON_TYPE.test(mime) || Array.isArray(value) || isPlain(value) ? toJson(value) : undefined;
-  return [true, Buffer.from(json ?? (JSON_TYPE.test(mime) ? JSON.stringify(inspect(value)) : String(value)))];
+  return [true, Buffer.from(json ?? (JSON_TYPE.test(mime) ? stringify(inspect(value)) : String(value)))];
 }
 
 /** Returns metadata that can be sent, and how many bytes were left out. */
@@ -151,7 +153,7 @@ function safeMetadata(metadata) {
   if (!isPlain(metadata)) return [{}, 0];
   try {
     const copy = plain(metadata, 0);
-    const size = Buffer.byteLength(JSON.stringify(copy));
+    const size = Buffer.byteLength(stringify(copy));
     return size > MAX_METADATA ? [{}, size] : [copy, 0];
   } catch {
     return [{}, 1];

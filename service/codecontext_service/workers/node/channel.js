@@ -46,6 +46,7 @@ class Channel {
   #next = 0;
   #left = [];
   #onMessage = null;
+  #orEnd = null;
 
   /**
    * @param {number} fd - The socket.
@@ -62,16 +63,18 @@ class Channel {
   /**
    * Begins to listen.
    * @param {(kind: string, message: object) => void} onMessage - Takes each message.
+   * @param {(action: () => void) => void} orEnd - Does what must not fail.
    */
-  listen(onMessage) {
+  listen(onMessage, orEnd) {
     this.#onMessage = onMessage;
+    this.#orEnd = orEnd;
     const socket = new net.Socket({
       fd: this.#fd,
       writable: false,
       onread: {
         buffer: Buffer.allocUnsafeSlow(MAX_CONTENT),
         callback: (size, buffer) => {
-          this.#interrupts.holdOff(() => this.#take(buffer.subarray(0, size)));
+          orEnd(() => this.#interrupts.holdOff(() => this.#take(buffer.subarray(0, size))));
           this.#deliver();
           return true;
         },
@@ -196,9 +199,11 @@ class Channel {
   }
 
   #deliver() {
-    let messages;
-    this.#interrupts.holdOff(() => { messages = this.#messages(); });
-    for (const [kind, message] of messages) this.#onMessage(kind, message);
+    this.#orEnd(() => {
+      let messages;
+      this.#interrupts.holdOff(() => { messages = this.#messages(); });
+      for (const [kind, message] of messages) this.#onMessage(kind, message);
+    });
   }
 
   /** Returns the messages that are there whole, without those that a run is to stop. */

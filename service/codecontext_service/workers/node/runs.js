@@ -7,6 +7,8 @@ const { Kind } = require('./channel.js');
 const { cpuTime, peakMemory } = require('./usage.js');
 
 const IMPORT = /\bimport\b/;
+// Taken now: the code may replace it.
+const { env: ENVIRONMENT } = process;
 
 class Runs {
   #channel;
@@ -15,18 +17,20 @@ class Runs {
   #typescript;
   #errors;
   #displays;
+  #orEnd;
   #input;
   #current = null;
   #watched = false;
 
   /** Knows the parts; see worker.js. */
-  constructor({ channel, interrupts, evaluator, typescript, errors, displays }) {
+  constructor({ channel, interrupts, evaluator, typescript, errors, displays, orEnd }) {
     this.#channel = channel;
     this.#interrupts = interrupts;
     this.#evaluator = evaluator;
     this.#typescript = typescript;
     this.#errors = errors;
     this.#displays = displays;
+    this.#orEnd = orEnd;
   }
 
   /** @param {import('./input.js').Input} input - Who asks for it. */
@@ -52,11 +56,13 @@ class Runs {
       this.#raise(run, error);
       return;
     }
-    this.#evaluator.evaluate(script, run.cell, (raised, value) => {
+    const orEnd = this.#orEnd;
+    this.#evaluator.evaluate(script, run.cell, (raised, value) => orEnd(() => {
       if (raised) this.#raise(run, raised.error, raised);
-      else if (util.types.isPromise(value)) value.then((it) => this.#succeed(run, it), (it) => this.#raise(run, it));
-      else this.#succeed(run, value);
-    });
+      else if (util.types.isPromise(value)) {
+        value.then((it) => orEnd(() => this.#succeed(run, it)), (it) => orEnd(() => this.#raise(run, it)));
+      } else this.#succeed(run, value);
+    }));
   }
 
   /**
@@ -116,15 +122,15 @@ class Environment {
 
   /** @param {Record<string, string>} variables */
   constructor(variables) {
-    this.#before = Object.keys(variables).map((name) => [name, process.env[name]]);
-    Object.assign(process.env, variables);
+    this.#before = Object.keys(variables).map((name) => [name, ENVIRONMENT[name]]);
+    Object.assign(ENVIRONMENT, variables);
   }
 
   /** Puts back what was there. */
   restore() {
     for (const [name, value] of this.#before) {
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
+      if (value === undefined) delete ENVIRONMENT[name];
+      else ENVIRONMENT[name] = value;
     }
   }
 }

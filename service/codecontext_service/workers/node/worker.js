@@ -17,6 +17,8 @@ const { replaceStreams } = require('./streams.js');
 const { dynamicImport, makeRequire, meta, staticImport } = require('./loading.js');
 
 const CHANNEL_FD = 3;
+// Taken now: the code may replace it.
+const exit = process.reallyExit.bind(process);
 
 const language = process.argv[2];
 const interrupts = new Interrupts(() => channel.look());
@@ -25,7 +27,7 @@ const typescript = language === 'typescript' ? new (require('./typescript.js').T
 const errors = new Errors(typescript);
 const evaluator = new Evaluator();
 const displays = new Displays(channel);
-const runs = new Runs({ channel, interrupts, evaluator, typescript, errors, displays });
+const runs = new Runs({ channel, interrupts, evaluator, typescript, errors, displays, orEnd });
 const input = new Input(channel, onMessage, (error) => runs.fail(error));
 runs.input = input;
 
@@ -34,6 +36,22 @@ function onMessage(kind, message) {
   if (kind === Kind.EXECUTE) runs.begin(message);
   else if (kind === Kind.INPUT_REPLY) input.reply(message);
   else if (kind === Kind.CONFIGURE) configure(message);
+}
+
+/**
+ * Does something of ours, which can't fail unless the code has changed what it stands on. Then this process
+ * ends, so that nobody waits for an answer.
+ */
+function orEnd(action) {
+  try {
+    action();
+  } catch (error) {
+    try {
+      channel.sendOutput(Kind.STDERR, `codecontext: the interpreter failed: ${errors.uncaught(error)}\n`);
+    } finally {
+      exit(1);
+    }
+  }
 }
 
 function configure({ cwd, env }) {
@@ -77,6 +95,6 @@ process.argv = [process.argv[0]];
 replaceStreams(channel, input);
 displays.extend(console);
 makeGlobals();
-channel.listen(onMessage);
+channel.listen(onMessage, orEnd);
 channel.sendJson(Kind.READY, { pid: process.pid, told: true, lowers: false });
 interrupts.watch();
