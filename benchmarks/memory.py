@@ -23,16 +23,19 @@ class Tree:
     """Each zygote by itself."""
     keepers_bytes: list[int]
     """The keeper of each cell, used or not, by itself; none where there are no pid namespaces."""
+    keepers_own_bytes: list[int]
+    """What they share with nobody."""
 
 
 def tree(pid: int) -> Tree:
     """Measures a process and its descendants."""
     root = psutil.Process(pid)
     sizes: list[int] = []
-    zygotes, keepers = [], []
+    zygotes, keepers, own = [], [], []
     for process in (root, *root.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
-            size = process.memory_full_info().pss
+            memory = process.memory_full_info()
+            size = memory.pss
             sizes.append(size)
             if "workers.zygote" in _command(process) and "workers.zygote" not in _command(
                 process.parent()
@@ -40,7 +43,8 @@ def tree(pid: int) -> Tree:
                 zygotes.append(size)
             elif _is_keeper(process):
                 keepers.append(size)
-    return Tree(sizes[0], sum(sizes), len(sizes), zygotes, keepers)
+                own.append(memory.uss)
+    return Tree(sizes[0], sum(sizes), len(sizes), zygotes, keepers, own)
 
 
 def _command(process: psutil.Process | None) -> str:

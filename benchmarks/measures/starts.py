@@ -15,7 +15,12 @@ from processes import server
 
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
 
-EXPECTATIONS = (Expectation("start until SERVING", 1500.0),)
+_OWN_OF_A_CELL = "own memory of a cell that nobody uses: its keeper"
+
+EXPECTATIONS = (
+    Expectation("start until SERVING", 1500.0),
+    Expectation(_OWN_OF_A_CELL, 1.25),
+)
 
 _IMPORTS = "import IPython, numpy, pandas, matplotlib.pyplot"
 
@@ -39,6 +44,8 @@ def measure(figures: Figures, effort: Effort) -> None:
             figures.add("memory of the zygote", size, unit="byte")
         for size in without.keepers_bytes:
             figures.add("memory of a cell that nobody uses: its keeper", size, unit="byte")
+        for size in without.keepers_own_bytes:
+            figures.add(_OWN_OF_A_CELL, size, unit="byte")
         contexts = [create(stub) for _ in range(20)]
         idle = (tree(served.pid).bytes - without.bytes) / len(contexts)
         for context_id in contexts:
