@@ -35,15 +35,24 @@ def home_of_nobody() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def uncovered(free: Path) -> list[str]:
+    """What has a command run where every user can get at this interpreter, which may be root's alone.
+
+    Args:
+        free: A name below a folder that every user can get at, and which may be this function's to take.
+    """
+    interpreter = Path(sys.base_prefix).resolve()
+    blocked = [each for each in interpreter.parents if not each.stat().st_mode & 0o001]
+    if not blocked:
+        return []
+    free.mkdir()
+    mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", UNCOVER, "sh"]
+    return [*mounts, str(interpreter), str(blocked[-1]), str(free)]
+
+
 def as_nobody(free: Path) -> list[str]:
     """What has a command run by an ordinary user, who may lack the way to root's interpreter."""
     if os.geteuid() != 0:
         return []
     change = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    interpreter = Path(sys.base_prefix).resolve()
-    blocked = [each for each in interpreter.parents if not each.stat().st_mode & 0o001]
-    if not blocked:
-        return change
-    mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", UNCOVER, "sh"]
-    free.mkdir()
-    return [*mounts, str(interpreter), str(blocked[-1]), str(free), *change]
+    return [*uncovered(free), *change]
