@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 from support.denying import LANDLOCK, NAMESPACES, prefix
+from support.machine import skip, why_no_landlock, why_no_namespaces
 from support.servers import ServerProcess, serve_command
+from support.users import AS_NOBODY, as_nobody
 
 from codecontext import CodeContext, CodeContextClient, UnavailableError
 
@@ -44,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with ServerProcess(folder, env=ENV, prefix=prefix(*NAMESPACES)) as each:
         with CodeContextClient(each.target) as client:
             if client.get_server_info().isolation.tier == "none":
-                pytest.skip("this machine has neither namespaces nor Landlock")
+                skip("there is no tier without namespaces", proof=why_no_landlock())
         yield each
 
 
@@ -68,6 +70,22 @@ def told(client: CodeContextClient, context: CodeContext, code: str) -> str:
     """What an expression is, or the name of its error."""
     run = client.run_code(code, context=context, timeout=60)
     return run.error.name if run.error is not None else (run.text or "").strip("'")
+
+
+@pytest.mark.parametrize("who", ["this user", "an ordinary user"])
+def test_where_namespaces_can_be_made_there_are_cells(home: Path, who: str) -> None:
+    """The server takes the tier `cell` by itself wherever the machine lets its user make namespaces."""
+    other = who != "this user" and os.geteuid() == 0
+    if proof := why_no_namespaces(AS_NOBODY if other else ()):
+        skip("there are no cells", proof)
+    command = as_nobody(home / "interpreter") if other else []
+    with (
+        ServerProcess(home / "state", prefix=command) as each,
+        CodeContextClient(each.target) as asking,
+    ):
+        isolation = asking.get_server_info().isolation
+    assert isolation.tier == "cell"
+    assert {"no_foreign_files", "no_foreign_processes", "disk_limit"} <= {*isolation.guarantees}
 
 
 def test_without_namespaces_a_weaker_tier_is_taken_and_said(
@@ -161,7 +179,7 @@ def test_a_tier_that_does_not_hold_is_refused(tmp_path: Path) -> None:
     """A process that is contained tries it at start: what reads the server's files starts no server."""
     said = refusal(tmp_path, "--isolation", "landlock", "--read-only-paths", str(tmp_path))
     if "landlock: landlock:" in said or "landlock: seccomp:" in said:
-        pytest.skip("this machine has no Landlock")
+        skip("there is no Landlock", proof=why_no_landlock())
     assert "it reads a file of the server's (no_foreign_files)" in said
 
 
@@ -231,7 +249,7 @@ def test_the_network_of_the_machine_is_given_to_those_who_may(tmp_path: Path) ->
     except RuntimeError as error:
         if "this machine does not allow the tier" not in str(error):
             raise
-        pytest.skip("this machine has no Landlock")
+        skip("there is no Landlock", proof=why_no_landlock())
     with (
         server,
         CodeContextClient(server.target) as client,

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY = 65_534
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+"""What has root's command run by an ordinary user."""
+
 UNCOVER = """
 set -e
 mount --bind "$1" "$3"
@@ -54,5 +57,4 @@ def as_nobody(free: Path) -> list[str]:
     """What has a command run by an ordinary user, who may lack the way to root's interpreter."""
     if os.geteuid() != 0:
         return []
-    change = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    return [*uncovered(free), *change]
+    return [*uncovered(free), *AS_NOBODY]
