@@ -38,6 +38,15 @@ def home_of_nobody() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """An empty directory that every user can get at."""
+    with tempfile.TemporaryDirectory(prefix="codecontext-test-") as folder:
+        path = Path(folder)
+        path.chmod(0o777)
+        yield path
+
+
 def uncovered(free: Path) -> list[str]:
     """What has a command run where every user can get at this interpreter, which may be root's alone.
 
