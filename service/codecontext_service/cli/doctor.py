@@ -85,27 +85,20 @@ def doctor(
 
 async def _examine(config: Config) -> Report:
     from codecontext_service.server.containing import attempt
-    from codecontext_service.server.isolation import (
-        assess,
-        choose,
-        open_control_groups,
-        strict_obstacles,
-    )
+    from codecontext_service.server.isolation import assess, choose, open_control_groups
     from codecontext_service.server.state_dir import StateDirectory
 
     state = StateDirectory(config.state_dir)
     groups = await asyncio.to_thread(open_control_groups, config)
-    controllers = frozenset[str]() if groups is None else groups.controllers
     try:
         broken: dict[str, list[str]] = {}
-        found = await assess()
-        ways = await choose(config, found, controllers)
+        found = await assess(groups)
+        ways = await choose(config, found, groups)
         for way in ways:
             contained, broken[way.tier] = await attempt(config, state, groups, way)
             await contained.end()
     finally:
-        if groups is not None:
-            await asyncio.to_thread(groups.close)
+        await asyncio.to_thread(groups.close)
         state.remove()
     chosen = next(way for way in ways if not broken[way.tier])  # at least `none`
     how = _HOW if chosen.tier == "cell" else {}
@@ -113,7 +106,7 @@ async def _examine(config: Config) -> Report:
         chosen.tier,
         chosen.guarantees,
         {name: how.get(name, _CELLS) for name in chosen.missing},
-        tuple(strict_obstacles(found, controllers)),
+        tuple(found["strict_obstacles"]),
         tuple(_tier(each, broken.get(each["name"], ())) for each in found["tiers"]),
         tuple(found["layers"]),
     )

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.processes.cells import READY, Cells
 from codecontext_service.processes.containment import Containment
-from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.launcher import Launcher
 from codecontext_service.processes.users import NoUserError, Users
 from codecontext_service.workers.cells import CellSpec
 
-from .isolation import assess, check_required, choose, refusal
+from .isolation import Groups, assess, check_required, choose, refusal
 from .selftest import find_broken_guarantees
 from .state_dir import StateDirectory
 
@@ -43,7 +42,7 @@ class Contained:
         return ended
 
 
-async def contain(config: Config, state: StateDirectory, groups: ControlGroups | None) -> Contained:
+async def contain(config: Config, state: StateDirectory, groups: Groups) -> Contained:
     """Starts what contains contexts, as the options ask for and this machine allows.
 
     Args:
@@ -56,8 +55,8 @@ async def contain(config: Config, state: StateDirectory, groups: ControlGroups |
         LauncherLost: The launcher could not start.
     """
     failures: list[tuple[str, Sequence[str]]] = []
-    found = await assess() if config.isolation != "none" else {}
-    for way in await choose(config, found, groups.controllers if groups else frozenset()):
+    found = await assess(groups) if config.isolation != "none" else {}
+    for way in await choose(config, found, groups):
         check_required(config, way)
         if config.cpus and not way.cpu_group:
             raise ConfigError("cpus: no control group of this machine can limit processors")
@@ -74,7 +73,7 @@ async def contain(config: Config, state: StateDirectory, groups: ControlGroups |
 
 
 async def attempt(
-    config: Config, state: StateDirectory, groups: ControlGroups | None, way: Containment
+    config: Config, state: StateDirectory, groups: Groups, way: Containment
 ) -> tuple[Contained, list[str]]:
     """Starts what contains contexts in one way, and has its guarantees tried.
 
@@ -100,7 +99,7 @@ async def attempt(
 
 
 async def _start(
-    config: Config, state: StateDirectory, groups: ControlGroups | None, way: Containment
+    config: Config, state: StateDirectory, groups: Groups, way: Containment
 ) -> Contained:
     launcher = Launcher(state.path, way)
     needed = config.max_contexts + config.max_sandboxes + READY
@@ -116,6 +115,6 @@ async def _start(
         raise
     limits = config.default_limits
     spec = CellSpec(-1, limits.workspace_bytes, limits.workspace_inodes)
-    cells = Cells(launcher, spec, users, groups if way.cells == "full" else None)
+    cells = Cells(launcher, spec, users, groups.opened if way.cells == "full" else None)
     cells.start()
     return Contained(launcher, cells)
