@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.processes.cells import READY, Cells
 from codecontext_service.processes.containment import Containment
-from codecontext_service.processes.launcher import Launcher
+from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.users import NoUserError, Users
 from codecontext_service.workers.cells import CellSpec
 
@@ -18,6 +19,8 @@ from .selftest import find_broken_guarantees
 from .state_dir import StateDirectory
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _LAUNCHER_S = 5.0
 """How long the processes that are left may take to end."""
@@ -42,6 +45,14 @@ class Contained:
         return ended
 
 
+class NotHeldError(Exception):
+    """A way to contain contexts does not hold what it says, or can't be had; `reasons` say in words why."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
 async def contain(config: Config, state: StateDirectory, groups: Groups) -> Contained:
     """Starts what contains contexts, as the options ask for and this machine allows.
 
@@ -52,29 +63,57 @@ async def contain(config: Config, state: StateDirectory, groups: Groups) -> Cont
 
     Raises:
         ConfigError: There is no such way; the text says why.
-        LauncherLost: The launcher could not start.
+        LauncherLost: With the isolation `none` the launcher could not start.
+    """
+
+    async def tried(way: Containment) -> Contained:
+        try:
+            return await attempt(config, state, groups, way)
+        except NotHeldError as error:
+            logger.warning(
+                "a tier does not hold what it says", extra={"tier": way.tier, "broken": str(error)}
+            )
+            raise
+
+    found = await assess(groups) if config.isolation != "none" else {}
+    return await first_that_holds(config, found, groups, tried)
+
+
+async def first_that_holds(
+    config: Config,
+    found: dict[str, Any],
+    groups: Groups,
+    tried: Callable[[Containment], Awaitable[T]],
+) -> T:
+    """Decides how contexts are contained.
+
+    Args:
+        config: The options.
+        found: What `assess` has found; empty if the isolation is `none`.
+        groups: The server's control groups.
+        tried: Tries a way. It raises NotHeldError if that does not hold.
+
+    Returns:
+        What `tried` has returned for the best way that the options allow and that holds.
+
+    Raises:
+        ConfigError: There is no such way; the text says why.
     """
     failures: list[tuple[str, Sequence[str]]] = []
-    found = await assess(groups) if config.isolation != "none" else {}
     for way in await choose(config, found, groups):
         check_required(config, way)
         if config.cpus and not way.cpu_group:
             raise ConfigError("cpus: no control group of this machine can limit processors")
-        contained, broken = await attempt(config, state, groups, way)
-        if not broken:
-            return contained
-        await contained.end()
-        failures.append((way.tier, broken))
-        logger.warning(
-            "a tier does not hold what it says",
-            extra={"tier": way.tier, "broken": "; ".join(broken)},
-        )
+        try:
+            return await tried(way)
+        except NotHeldError as error:
+            failures.append((way.tier, error.reasons))
     raise ConfigError(refusal(config, failures))
 
 
 async def attempt(
     config: Config, state: StateDirectory, groups: Groups, way: Containment
-) -> tuple[Contained, list[str]]:
+) -> Contained:
     """Starts what contains contexts in one way, and has its guarantees tried.
 
     Args:
@@ -84,18 +123,28 @@ async def attempt(
         way: How.
 
     Returns:
-        It, which the caller must end; and what a contained process could do though it must not, in words.
+        It, which the caller must end.
 
     Raises:
+        NotHeldError: A contained process could do what it must not, or none could be started.
         ConfigError: There are not enough users left.
-        LauncherLost: The launcher could not start.
+        LauncherLost: With the isolation `none` the launcher could not start.
     """
-    contained = await _start(config, state, groups, way)
     try:
-        return contained, await find_broken_guarantees(contained.launcher, contained.cells, state)
+        contained = await _start(config, state, groups, way)
+    except LauncherLost as error:
+        if way.tier == "none":
+            raise
+        last = str(error).rpartition("\n")[2]
+        raise NotHeldError(f"the process that starts others could not be: {last}") from error
+    try:
+        broken = await find_broken_guarantees(contained.launcher, contained.cells, state)
+        if broken:
+            raise NotHeldError(*broken)
     except BaseException:
         await contained.end()
         raise
+    return contained
 
 
 async def _start(
