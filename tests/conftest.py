@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from support.kernels import write_kernelspecs
 from support.servers import PRELOADED, ServerProcess
 from support.stubs import connected
-from support.users import home_of_nobody
+from support.users import home_of_nobody, open_folder
 
 from codecontext import CodeContext, CodeContextClient
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
@@ -69,7 +68,5 @@ def home() -> Iterator[Path]:
 @pytest.fixture
 def open_path() -> Iterator[Path]:
     """An empty directory that every user can get at; pytest's own are closed to others."""
-    with tempfile.TemporaryDirectory(prefix="codecontext-test-") as folder:
-        path = Path(folder)
-        path.chmod(0o777)
-        yield path
+    with open_folder() as folder:
+        yield folder

@@ -141,7 +141,7 @@ class Config:
     isolation: str = "auto"
     """How contexts are contained: `auto` takes the strongest of the tiers `cell`, `uid` and `landlock` that
     this machine allows, and does not start without any; each of these names takes that tier or does not
-    start; `strict` takes cells, and does not start either without control groups and version 6 of Landlock;
+    start; `strict` takes cells, and does not start either without all guarantees and version 6 of Landlock;
     `none` contains nothing but processes, and listens on loopback and Unix sockets alone."""
 
     accept_no_isolation: bool = False

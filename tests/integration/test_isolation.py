@@ -8,13 +8,16 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from support.denying import LANDLOCK, NAMESPACES, prefix
+from support.machine import skip, why_no_landlock, why_no_namespaces
 from support.servers import ServerProcess, serve_command
+from support.users import AS_NOBODY, as_nobody
 
 from codecontext import CodeContext, CodeContextClient, UnavailableError
 
@@ -22,11 +25,13 @@ TESTS = str(Path(__file__).parents[1])
 ENV = {**os.environ, "PYTHONPATH": TESTS}
 
 
-def refusal(folder: Path, *flags: str, without: tuple[str, ...] = ()) -> str:
+def refusal(
+    folder: Path, *flags: str, without: tuple[str, ...] = (), run_by: Sequence[str] = ()
+) -> str:
     """What a server says that does not start."""
     command = [each for each in serve_command(folder, *flags) if each != "--accept-no-isolation"]
     done = subprocess.run(
-        [*(prefix(*without) if without else []), *command],
+        [*run_by, *(prefix(*without) if without else []), *command],
         env=ENV,
         capture_output=True,
         text=True,
@@ -37,6 +42,15 @@ def refusal(folder: Path, *flags: str, without: tuple[str, ...] = ()) -> str:
     return done.stderr
 
 
+def doctor(*flags: str, run_by: Sequence[str] = ()) -> dict[str, Any]:
+    """What `codecontext doctor` says."""
+    command = [*run_by, sys.executable, "-m", "codecontext_service.cli", "doctor", "--json", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (1 if found["missing"] or found["refusal"] else 0), done.stderr
+    return found
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server where nobody may make namespaces, as in an ordinary container."""
@@ -44,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with ServerProcess(folder, env=ENV, prefix=prefix(*NAMESPACES)) as each:
         with CodeContextClient(each.target) as client:
             if client.get_server_info().isolation.tier == "none":
-                pytest.skip("this machine has neither namespaces nor Landlock")
+                skip("there is no tier without namespaces", proof=why_no_landlock())
         yield each
 
 
@@ -68,6 +82,22 @@ def told(client: CodeContextClient, context: CodeContext, code: str) -> str:
     """What an expression is, or the name of its error."""
     run = client.run_code(code, context=context, timeout=60)
     return run.error.name if run.error is not None else (run.text or "").strip("'")
+
+
+@pytest.mark.parametrize("who", ["this user", "an ordinary user"])
+def test_where_namespaces_can_be_made_there_are_cells(home: Path, who: str) -> None:
+    """The server takes the tier `cell` by itself wherever the machine lets its user make namespaces."""
+    other = who != "this user" and os.geteuid() == 0
+    if proof := why_no_namespaces(AS_NOBODY if other else ()):
+        skip("there are no cells", proof)
+    command = as_nobody(home / "interpreter") if other else []
+    with (
+        ServerProcess(home / "state", prefix=command) as each,
+        CodeContextClient(each.target) as asking,
+    ):
+        isolation = asking.get_server_info().isolation
+    assert isolation.tier == "cell"
+    assert {"no_foreign_files", "no_foreign_processes", "disk_limit"} <= {*isolation.guarantees}
 
 
 def test_without_namespaces_a_weaker_tier_is_taken_and_said(
@@ -161,15 +191,13 @@ def test_a_tier_that_does_not_hold_is_refused(tmp_path: Path) -> None:
     """A process that is contained tries it at start: what reads the server's files starts no server."""
     said = refusal(tmp_path, "--isolation", "landlock", "--read-only-paths", str(tmp_path))
     if "landlock: landlock:" in said or "landlock: seccomp:" in said:
-        pytest.skip("this machine has no Landlock")
+        skip("there is no Landlock", proof=why_no_landlock())
     assert "it reads a file of the server's (no_foreign_files)" in said
 
 
 def test_a_tier_starts_where_the_doctor_says_so(open_path: Path) -> None:
     """What `codecontext doctor` says of a tier is what a server then does, and why it does not."""
-    doctor = [sys.executable, "-m", "codecontext_service.cli", "doctor", "--json"]
-    done = subprocess.run(doctor, capture_output=True, text=True, timeout=100, check=False)
-    tiers = {each["name"]: each for each in json.loads(done.stdout)["tiers"]}
+    tiers = {each["name"]: each for each in doctor()["tiers"]}
     for name in ("uid", "landlock"):
         if tiers[name]["available"]:
             with (
@@ -181,6 +209,98 @@ def test_a_tier_starts_where_the_doctor_says_so(open_path: Path) -> None:
             said = refusal(open_path, "--isolation", name)
             assert tiers[name]["obstacles"]
             assert all(obstacle in said for obstacle in tiers[name]["obstacles"])
+
+
+OPTIONS = {
+    "a tier": ({"isolation": "none"}, ""),
+    "a guarantee": (
+        {"isolation": "landlock", "require": ["disk_limit"]},
+        "does not give disk_limit here",
+    ),
+    "what is shown": (
+        {"isolation": "landlock", "read_only_paths": ["HERE"]},
+        "it reads a file of the server's",
+    ),
+}
+"""Options of a server, and what it says if it does not start with them."""
+
+
+@pytest.mark.parametrize(("options", "refused"), OPTIONS.values(), ids=OPTIONS)
+def test_the_doctor_says_whether_a_server_would_start(
+    tmp_path: Path, options: dict[str, Any], refused: str
+) -> None:
+    """`codecontext doctor` takes the options of `serve`, and says of them what a server then says."""
+    if options.get("isolation") == "landlock" and (proof := why_no_landlock()):
+        skip("there is no Landlock", proof)
+    file = tmp_path / "config.toml"
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in options.items()]
+    file.write_text("".join(lines).replace("HERE", str(tmp_path)))
+    flags = ("--config", str(file))
+    found = doctor(*flags, "--accept-no-isolation", "--state-dir", str(tmp_path / "examined"))
+    assert not list(tmp_path.glob("examined/host-*"))
+    assert refused in found["refusal"]
+    if refused:
+        assert found["refusal"] in refusal(tmp_path, *flags)
+        return
+    assert found["refusal"] == ""
+    with (
+        ServerProcess(tmp_path, *flags) as each,
+        CodeContextClient(each.target) as asking,
+    ):
+        isolation = asking.get_server_info().isolation
+        assert (isolation.tier, list(isolation.guarantees)) == (found["tier"], found["guarantees"])
+
+
+def test_the_doctor_refuses_what_no_server_takes() -> None:
+    """Options that can't be used anywhere are refused by their names, before anything is tried."""
+    command = [sys.executable, "-m", "codecontext_service.cli", "doctor", "--isolation", "strong"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "isolation: take one of: " in done.stderr
+
+
+UNCOUNTED = (
+    *("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"', "sh"),
+    *("setpriv", "--inh-caps=-setuid", "--bounding-set=-setuid"),
+)
+"""Has a command run as root without control groups, and without a user to give to a sandbox."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to have less than root")
+def test_what_a_tier_lacks_is_the_same_wherever_it_is_told(tmp_path: Path) -> None:
+    """The doctor's tiers, its guarantees, what keeps `strict` from starting, and a server: all agree."""
+    if proof := why_no_namespaces():
+        skip("there are no cells", proof)
+    found = doctor(run_by=UNCOUNTED)
+    lacking = {"process_limit", "memory_limit_hard"}
+    assert found["tier"] == "cell"
+    assert {*found["missing"]} == lacking
+    assert {*found["tiers"][0]["missing"]} == lacking
+    layers = {each.partition(":")[0] for each in found["strict_obstacles"]}
+    assert layers == {"user_namespace_process_limit", "memory_control_group"}
+    said = refusal(tmp_path, "--isolation", "strict", run_by=UNCOUNTED)
+    assert all(obstacle in said for obstacle in found["strict_obstacles"])
+    with (
+        ServerProcess(tmp_path, prefix=UNCOUNTED) as each,
+        CodeContextClient(each.target) as asking,
+    ):
+        assert {*found["guarantees"]} == {*asking.get_server_info().isolation.guarantees}
+
+
+USUAL = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+mknod,+setfcap,+setgid,+setpcap,+setuid"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to have less than root")
+def test_a_root_with_few_rights_gets_what_the_doctor_says(open_path: Path) -> None:
+    """Root as in an ordinary container: a tier that can't be started is passed over for the next one."""
+    if proof := why_no_landlock():
+        skip("there is no Landlock", proof)
+    few = ("setpriv", "--inh-caps=-all", f"--bounding-set={USUAL}")
+    found = doctor(run_by=few)
+    with ServerProcess(open_path, prefix=few) as each, CodeContextClient(each.target) as asking:
+        isolation = asking.get_server_info().isolation
+    assert isolation.tier == found["tier"] != "none"
+    assert list(isolation.guarantees) == found["guarantees"]
 
 
 def test_nothing_starts_uncontained_unasked(tmp_path: Path) -> None:
@@ -231,7 +351,7 @@ def test_the_network_of_the_machine_is_given_to_those_who_may(tmp_path: Path) ->
     except RuntimeError as error:
         if "this machine does not allow the tier" not in str(error):
             raise
-        pytest.skip("this machine has no Landlock")
+        skip("there is no Landlock", proof=why_no_landlock())
     with (
         server,
         CodeContextClient(server.target) as client,

@@ -10,6 +10,7 @@ import pytest
 from support.processes import Watch, inhabitants, processes_of
 from support.runs import state_of, until
 from support.servers import MODES, ServerProcess, serve_command
+from support.tiers import server_of
 
 from codecontext import (
     CodeContext,
@@ -37,13 +38,27 @@ GROW = "kept = []\nwhile True: kept.append(bytearray(b'x') * (1 << 20))"
 CHILD = f"import subprocess, sys\n_ = subprocess.run([sys.executable, '-c', {GROW!r}])"
 
 
+MAXIMA = {
+    "memory_bytes": 4 << 30,
+    "cpu_time": 100,
+    "cpus": 1.5,
+    "open_files": 512,
+    "file_size_bytes": 64 * MIB,
+    "processes": 300,
+    "workspace_bytes": 2 << 30,
+    "workspace_inodes": 70_000,
+}
+"""The most of each limit that a context may ask for, by the name of the request's field."""
+
+
 @pytest.fixture(scope="module", params=MODES)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """A server whose contexts may have 4 GiB, and 100 s of CPU time, at most."""
-    flags = ("--max-memory-bytes", "4GiB", "--max-cpu-time-s", "100", "--max-open-files", "512")
-    flags += ("--open-files", "256", *request.param)
+    """A server whose contexts may have no more than `MAXIMA`."""
+    most = {("cpu_time_s" if name == "cpu_time" else name): most for name, most in MAXIMA.items()}
+    flags = [flag for name in most for flag in (f"--max-{name.replace('_', '-')}", str(most[name]))]
+    flags += ["--open-files", "256", *request.param]
     with ServerProcess(tmp_path_factory.mktemp("limits") / "state", *flags) as process:
         yield process
 
@@ -65,6 +80,33 @@ def has_groups(client: CodeContextClient) -> bool:
     return "memory_limit_hard" in client.get_server_info().isolation.guarantees
 
 
+def unkept_limits(client: CodeContextClient) -> list[str]:
+    """The limits that nothing keeps in the tier of a server."""
+    in_cells = client.get_server_info().isolation.tier == "cell"
+    unkept = [] if in_cells else ["processes", "workspace_bytes", "workspace_inodes"]
+    return unkept + ([] if has_groups(client) else ["cpus"])
+
+
+def ends_as_out_of_memory(server: ServerProcess, client: CodeContextClient, code: str) -> None:
+    """Checks that code which takes too much memory ends its context alone, which says why."""
+    context, other = limited(client, memory_bytes=300 * MIB), client.create_code_context()
+    _, *others = processes_of(server, context)
+    assert others
+    with Watch(others) as watch:  # the keeper of a cell waits for the next interpreter
+        run = client.run_code(code, context=context)
+        assert (run.outcome, run.state_kept) == (Outcome.OUT_OF_MEMORY, False)
+        assert str(300 * MIB) in run.outcome_message
+        failed = client.get_code_context(context)
+        assert (failed.state, failed.failure) == (ContextState.FAILED, run.outcome_message)
+        assert watch.living(10) == []
+    assert client.run_code("6 * 7", context=other).text == "42"
+    client.restart_code_context(context)
+    assert client.run_code("1", context=context).text == "1"
+    assert client.run_code(GROW, context=context).outcome is Outcome.OUT_OF_MEMORY
+    client.delete_code_context(context)
+    assert inhabitants(context) == []
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -84,22 +126,15 @@ def test_memory_past_the_limit_ends_the_context(
     """A run whose processes take too much memory ends as OUT_OF_MEMORY, and its context says why."""
     if code in {CHILD, MANY} and has_groups(client):
         pytest.skip("the kernel ends the largest process alone, see test_control_groups.py")
-    context, other = limited(client, memory_bytes=300 * MIB), client.create_code_context()
-    _, *others = processes_of(server, context)
-    assert others
-    with Watch(others) as watch:  # the keeper of a cell waits for the next interpreter
-        run = client.run_code(code, context=context)
-        assert (run.outcome, run.state_kept) == (Outcome.OUT_OF_MEMORY, False)
-        assert str(300 * MIB) in run.outcome_message
-        failed = client.get_code_context(context)
-        assert (failed.state, failed.failure) == (ContextState.FAILED, run.outcome_message)
-        assert watch.living(10) == []
-    assert client.run_code("6 * 7", context=other).text == "42"
-    client.restart_code_context(context)
-    assert client.run_code("1", context=context).text == "1"
-    assert client.run_code(GROW, context=context).outcome is Outcome.OUT_OF_MEMORY
-    client.delete_code_context(context)
-    assert inhabitants(context) == []
+    ends_as_out_of_memory(server, client, code)
+
+
+@pytest.mark.parametrize("tier", ["uid", "landlock"])
+def test_memory_past_the_limit_ends_the_context_without_cells(tier: str, open_path: Path) -> None:
+    """Where users or Landlock contain code, too much memory ends a run as OUT_OF_MEMORY just so."""
+    with server_of(tier, open_path) as own, CodeContextClient(own.target) as asking:
+        for code in (GROW, CHILD, MANY):
+            ends_as_out_of_memory(own, asking, code)
 
 
 def test_memory_under_the_limit_is_free_to_use(client: CodeContextClient) -> None:
@@ -200,10 +235,7 @@ def test_limits_are_told(client: CodeContextClient) -> None:
 @pytest.mark.parametrize(
     ("limits", "field"),
     [
-        ({"memory_bytes": (4 << 30) + 1}, "resource_limits.memory_bytes"),
         ({"memory_bytes": -1}, "resource_limits.memory_bytes"),
-        ({"cpu_time": 101.0}, "resource_limits.cpu_time"),
-        ({"open_files": 513}, "resource_limits.open_files"),
         ({"open_files": 3}, "resource_limits.open_files"),
         ({"file_size_bytes": -5}, "resource_limits.file_size_bytes"),
     ],
@@ -211,23 +243,37 @@ def test_limits_are_told(client: CodeContextClient) -> None:
 def test_limits_that_cannot_be_are_refused(
     client: CodeContextClient, limits: dict[str, float], field: str
 ) -> None:
-    """A limit that is none, or more than the server allows, is refused by its name."""
+    """A limit that is none is refused by its name."""
     with pytest.raises(InvalidArgumentError) as refusal:
         limited(client, **limits)
     assert [each.field for each in refusal.value.field_violations] == [field]
 
 
-def test_what_cannot_be_limited_is_refused(
-    server: ServerProcess, client: CodeContextClient
+@pytest.mark.parametrize(("name", "most"), MAXIMA.items())
+def test_no_more_than_the_maximum_is_given(
+    client: CodeContextClient, name: str, most: float
 ) -> None:
-    """A limit that this server could only ignore is refused, not ignored."""
-    in_cells = server.flags[-1] == "256"
-    refused: list[dict[str, float]] = [{"cpus": 0.5}] if not has_groups(client) else []
-    if not in_cells:
-        refused += [{"processes": 10}, {"workspace_bytes": 1 << 20}]
-    for limits in refused:
+    """A context and a sandbox may have as much as the server allows, and are refused more by the name."""
+    unkept = name in unkept_limits(client)
+    for create in (client.create_code_context, client.sandboxes.create):
         with pytest.raises(CodeContextError) as refusal:
-            limited(client, **limits)
+            create(resource_limits=ResourceLimits(**{name: most + 1}))  # type: ignore[arg-type]
+        if unkept:  # it could only be ignored
+            assert refusal.value.reason == "NOT_IMPLEMENTED"
+            continue
+        assert isinstance(refusal.value, InvalidArgumentError)
+        (violation,) = refusal.value.field_violations
+        assert violation.field == f"resource_limits.{name}"
+        assert "the most that this server allows" in violation.description
+    if not unkept:
+        client.delete_code_context(limited(client, **{name: most}))
+
+
+def test_what_cannot_be_limited_is_refused(client: CodeContextClient) -> None:
+    """A limit that this server could only ignore is refused, however small."""
+    for name in unkept_limits(client):
+        with pytest.raises(CodeContextError) as refusal:
+            limited(client, **{name: 1})
         assert refusal.value.reason == "NOT_IMPLEMENTED"
 
 

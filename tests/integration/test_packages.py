@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.machine import skip, why_no_landlock
 from support.servers import ServerProcess
 from support.users import as_nobody, home_of_nobody
 
@@ -81,7 +82,7 @@ def client(
         except RuntimeError as error:
             if "this machine does not allow the tier" not in str(error):
                 raise
-            pytest.skip("this machine has no Landlock")
+            skip("there is no Landlock", proof=why_no_landlock())
         stack.enter_context(server)
         yield stack.enter_context(CodeContextClient(server.target))
 

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.processes import keeper_of, stopped
 from support.servers import MODES, ServerProcess
+from support.tiers import server_of
+from support.users import open_folder
 
 from codecontext import CodeContext, CodeContextClient, ContextState
 from codecontext.resources import ResourceUsage
 
 MIB = 1 << 20
 
-pytestmark = pytest.mark.parametrize("own_server", MODES, indirect=True)
+WITHOUT_CELLS = ("uid", "landlock")
+
+pytestmark = pytest.mark.parametrize("own_server", [*MODES, *WITHOUT_CELLS], indirect=True)
 
 
-@pytest.fixture
-def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server of the test's own."""
-    with ServerProcess(tmp_path / "state", "--pool-size", "1", *request.param) as process:
-        yield process
+@pytest.fixture(scope="module")
+def own_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """A server of each mode, and of each tier without cells."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(open_folder())
+        if request.param in WITHOUT_CELLS:
+            yield stack.enter_context(server_of(request.param, folder))
+        else:
+            flags = ("--pool-size", "1", *request.param)
+            yield stack.enter_context(ServerProcess(folder / "state", *flags))
 
 
 @pytest.fixture
 def own(own_server: ServerProcess) -> Iterator[CodeContextClient]:
-    """A client of the test's own server."""
+    """A client of that server."""
     with CodeContextClient(own_server.target) as each:
         yield each
 

@@ -10,13 +10,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from support.machine import why_no_landlock, why_no_namespaces
+
 from .modes import Mode
 
 _TESTS = Path(__file__).parents[1]
+_PROOFS = {"namespaces": why_no_namespaces, "landlock": why_no_landlock}
 
 
 class Unable(Exception):
-    """This machine can't do something; the text says what."""
+    """This machine can't do something; the text says what, and `proof` why it can't, if anything shows that."""
+
+    def __init__(self, what: str, proof: str = "") -> None:
+        super().__init__(what)
+        self.proof = proof
 
 
 class Arena:
@@ -33,7 +40,7 @@ class Arena:
             Unable: This machine can't have it.
         """
         if mode.root and os.getuid():
-            raise Unable("only root can run a server as root")
+            raise Unable("only root can run a server as root", proof="this is not root")
         self.mode = mode
         self._log = log
         with log.open("wb") as error:
@@ -49,7 +56,7 @@ class Arena:
         greeting = self._answer()
         if "unable" in greeting:
             self.close()
-            raise Unable(greeting["unable"])
+            raise Unable(greeting["unable"], _PROOFS[greeting["needs"]]())
         self.tier: str = greeting["tier"]
         self.guarantees = frozenset(greeting["guarantees"])
 

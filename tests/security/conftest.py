@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from support.machine import skip
 
 from security.arena import Arena, Unable
 from security.modes import MODES, Mode, parameters
@@ -22,6 +23,6 @@ def arena(
     try:
         each = Arena(mode, tmp_path_factory.mktemp("arena") / "log")
     except Unable as reason:
-        pytest.skip(str(reason))
+        skip(str(reason), reason.proof)
     with each:
         yield each

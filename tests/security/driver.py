@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from codecontext import CodeContext, CodeContextError, UnavailableError
 from codecontext.resources import ResourceLimits
@@ -173,6 +173,10 @@ def _report_of(output: str) -> Report:
     return Report(answer["escaped"], answer["detail"])
 
 
+def _give_up(answers: IO[str], why: str, needs: str) -> None:
+    answers.write(json.dumps({"unable": why, "needs": needs}) + "\n")
+
+
 def main() -> None:
     """Enters an arena in the mode that the first argument names, and takes orders until there are no more."""
     orders = os.fdopen(os.dup(0))
@@ -183,7 +187,7 @@ def main() -> None:
     try:
         namespaces.enter(Path(__file__).parents[2], SCRATCH)
     except OSError as error:
-        answers.write(json.dumps({"unable": f"no namespaces can be made here: {error}"}) + "\n")
+        _give_up(answers, f"no namespaces can be made here: {error}", needs="namespaces")
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever gives the orders closes them
     namespaces.pass_pids(_PIDS)
@@ -193,7 +197,7 @@ def main() -> None:
         refused = "this machine does not allow the tier" in str(error)
         if not refused or "a tier does not hold what it says" in str(error):
             raise
-        answers.write(json.dumps({"unable": str(error)}) + "\n")
+        _give_up(answers, str(error), needs="landlock")
         return
     answers.write(json.dumps(driver.greeting()) + "\n")
     for line in orders:

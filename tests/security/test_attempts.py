@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from support.machine import skip, why_no_namespaces
+from support.users import AS_NOBODY
 
 from security.arena import Arena, Unable
 from security.attempt import ALWAYS, Attempt
@@ -17,6 +20,7 @@ HELD_BY_ALL = {ALWAYS, "descendants_die", "dies_with_server"}
 """What holds in every mode: the attempts on it succeed in none, so their detection is proved apart."""
 
 WEAKEST = parameters(mode for mode in MODES if mode.weakest)
+DEFAULT = parameters(mode for mode in MODES if not mode.flags)
 
 
 def by_name(attempts: Iterable[Attempt]) -> list[Any]:
@@ -73,6 +77,15 @@ def test_an_attempt_that_is_stopped_everywhere_can_tell(arena: Arena, attempt: A
     """Without any context around it, an attempt succeeds that is stopped even in the weakest mode."""
     escaped, detail, _ = _order(arena, "proof", attempt)
     _must_succeed(arena, attempt, escaped=escaped, detail=detail)
+
+
+@pytest.mark.parametrize("arena", DEFAULT, indirect=True)
+def test_the_attempts_are_made_on_cells(arena: Arena) -> None:
+    """Where namespaces can be made, the server that attempts are made on by default has cells."""
+    if arena.tier != "cell":
+        proof = why_no_namespaces(() if arena.mode.root or os.getuid() else AS_NOBODY)
+        assert proof, f"namespaces can be made here, and yet the tier is {arena.tier}"
+        skip("there are no cells", proof)
 
 
 def test_the_list_is_long_enough_and_each_attempt_says_what_it_is() -> None:

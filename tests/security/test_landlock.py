@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from support import attempts, rights
 from support.confined import NOBODY, run
+from support.machine import why_no_landlock
 
 from codecontext_service.workers import landlock
 from codecontext_service.workers.confinement import Confinement
 from codecontext_service.workers.landlock import NEWEST_ABI, Access, PathRule, Ruleset
 
-pytestmark = pytest.mark.skipif(landlock.abi() == 0, reason="needs Landlock")
+pytestmark = pytest.mark.skipif(bool(why_no_landlock()), reason=why_no_landlock())
 
 USERS = [NOBODY, None] if os.geteuid() == 0 else [None]
 by_user = pytest.mark.parametrize("uid", USERS, ids=lambda uid: "user" if uid else "self")

@@ -166,14 +166,15 @@ _STEADY = 3
 
 
 def at_rest(server: ServerProcess) -> tuple[int, int]:
-    """How many descriptors and processes a server with pid namespaces has without contexts, once it has
-    made all that it keeps ready: exactly as many each time, or something has leaked."""
+    """How many descriptors and processes a server with pid namespaces, or without cells, has without
+    contexts, once it has made all that it keeps ready: exactly as many each time, or something has leaked."""
     with CodeContextClient(server.target) as client:
+        has_cells = client.get_server_info().isolation.tier in ("cell", "none")
 
         def is_full() -> bool:
             runtimes = client.get_server_info().runtimes
             return pools_are_full(client) and (
-                len(_cells(server)) == sum(each.pool_size for each in runtimes) + READY
+                len(_cells(server)) == sum(each.pool_size for each in runtimes) + READY * has_cells
             )
 
         # A cell that was just made is there before the server has what is its part of it.

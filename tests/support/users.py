@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY = 65_534
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+"""What has root's command run by an ordinary user."""
+
 UNCOVER = """
 set -e
 mount --bind "$1" "$3"
@@ -35,15 +38,32 @@ def home_of_nobody() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """An empty directory that every user can get at."""
+    with tempfile.TemporaryDirectory(prefix="codecontext-test-") as folder:
+        path = Path(folder)
+        path.chmod(0o777)
+        yield path
+
+
+def uncovered(free: Path) -> list[str]:
+    """What has a command run where every user can get at this interpreter, which may be root's alone.
+
+    Args:
+        free: A name below a folder that every user can get at, and which may be this function's to take.
+    """
+    interpreter = Path(sys.base_prefix).resolve()
+    blocked = [each for each in interpreter.parents if not each.stat().st_mode & 0o001]
+    if not blocked:
+        return []
+    free.mkdir()
+    mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", UNCOVER, "sh"]
+    return [*mounts, str(interpreter), str(blocked[-1]), str(free)]
+
+
 def as_nobody(free: Path) -> list[str]:
     """What has a command run by an ordinary user, who may lack the way to root's interpreter."""
     if os.geteuid() != 0:
         return []
-    change = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    interpreter = Path(sys.base_prefix).resolve()
-    blocked = [each for each in interpreter.parents if not each.stat().st_mode & 0o001]
-    if not blocked:
-        return change
-    mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", UNCOVER, "sh"]
-    free.mkdir()
-    return [*mounts, str(interpreter), str(blocked[-1]), str(free), *change]
+    return [*uncovered(free), *AS_NOBODY]

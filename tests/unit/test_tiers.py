@@ -25,10 +25,7 @@ NAMES = (
     "user_namespace_namespaces",
     "user_namespace_network",
     "user_namespace_process_limit",
-    "memory_control_group",
-    "pids_control_group",
 )
-GROUPS = {"memory_control_group", "pids_control_group"}
 DIRECT = {"mounts", "own_proc", "namespaces", "network"}
 BY_USER_NAMESPACE = {name for name in NAMES if name.startswith("user_namespace")}
 SHARED = {
@@ -41,10 +38,10 @@ SHARED = {
 }
 
 
-def machine(*broken: str, abi: int = 7) -> Assessment:
+def machine(*broken: str, abi: int = 7, groups: bool = True) -> Assessment:
     """An assessment of a machine where all works but these."""
     assert set(broken) <= set(NAMES)
-    return assess(
+    layers = (
         Layer(
             name,
             works=name not in broken,
@@ -53,6 +50,7 @@ def machine(*broken: str, abi: int = 7) -> Assessment:
         )
         for name in NAMES
     )
+    return assess(layers, no_memory_group="" if groups else "not here")
 
 
 def test_where_all_works_the_cell_keeps_every_promise() -> None:
@@ -67,19 +65,16 @@ def test_where_all_works_the_cell_keeps_every_promise() -> None:
 
 def test_an_ordinary_user_gets_cells_by_user_namespaces() -> None:
     """Without root and control groups only the hard memory limit is missing."""
-    found = machine(*DIRECT, *GROUPS, "own_uid")
+    found = machine(*DIRECT, "own_uid", groups=False)
     assert found.strongest.name == "cell"
     assert found.user_namespace
     assert found.strongest.missing == ("memory_limit_hard",)
-    assert found.strict_obstacles == (
-        "memory_control_group: not here",
-        "pids_control_group: not here",
-    )
+    assert found.strict_obstacles == ("memory_control_group: not here",)
 
 
 def test_a_container_with_root_gets_uids() -> None:
     """Neither namespaces nor mounts nor groups: a uid for each context."""
-    found = machine(*DIRECT, *BY_USER_NAMESPACE, *GROUPS)
+    found = machine(*DIRECT, *BY_USER_NAMESPACE, groups=False)
     assert found.strongest.name == "uid"
     assert set(found.strongest.guarantees) == SHARED | {"process_limit"}
     assert found.strongest.missing == ("no_foreign_processes", "memory_limit_hard", "disk_limit")
@@ -95,7 +90,7 @@ def test_users_that_can_not_have_folders_are_no_tier() -> None:
 
 def test_a_restricted_pod_gets_landlock() -> None:
     """No root, no namespaces: what Landlock and the filters give."""
-    found = machine(*DIRECT, *BY_USER_NAMESPACE, *GROUPS, "own_uid")
+    found = machine(*DIRECT, *BY_USER_NAMESPACE, "own_uid", groups=False)
     assert found.strongest.name == "landlock"
     assert set(found.strongest.guarantees) == SHARED
     assert found.tier("uid").obstacles == ("own_uid: not here",)
@@ -128,14 +123,31 @@ def test_a_root_that_can_not_mount_falls_back_to_user_namespaces(broken: str) ->
     assert found.user_namespace
 
 
-def test_processes_are_limited_by_groups_where_users_are_not_counted_apart() -> None:
-    """The limit holds by a control group, too, and is missing where neither works."""
-    root_in_container = (*DIRECT, "user_namespace_process_limit")
-    assert not machine(*root_in_container).strongest.missing
-    both = machine(*root_in_container, "pids_control_group")
-    assert both.strongest.missing == ("process_limit",)
+def test_processes_are_limited_by_user_alone() -> None:
+    """Where users are not counted apart the limit is missing, and strict with it, whatever groups there are."""
+    found = machine(*DIRECT, "user_namespace_process_limit")
+    assert found.strongest.missing == ("process_limit",)
+    assert found.strict_obstacles == ("user_namespace_process_limit: not here",)
+    assert machine("user_namespace_process_limit").strongest.missing == ()  # it needs no namespace
     pod = machine(*DIRECT, *BY_USER_NAMESPACE, "own_uid")
-    assert "process_limit" in pod.strongest.missing  # only cells have groups
+    assert "process_limit" in pod.strongest.missing
+
+
+@pytest.mark.parametrize("groups", [True, False])
+def test_memory_is_limited_hard_by_the_servers_groups(groups: bool) -> None:
+    """What the server says of its control groups decides, in cells alone, and for strict."""
+    found = machine(groups=groups)
+    assert ("memory_limit_hard" in found.tier("cell").guarantees) is groups
+    assert found.strict_obstacles == (() if groups else ("memory_control_group: not here",))
+    assert "memory_limit_hard" in found.tier("uid").missing
+
+
+def test_strict_lacks_no_guarantee() -> None:
+    """A machine that is strict has a cell that keeps every promise, whichever layer fails."""
+    for broken in ((), *((name,) for name in NAMES), (*DIRECT, "user_namespace_process_limit")):
+        for groups in (True, False):
+            found = machine(*broken, groups=groups)
+            assert found.strict_obstacles or found.strongest.guarantees == GUARANTEES, broken
 
 
 def test_strict_needs_landlocks_signals() -> None:
@@ -147,7 +159,7 @@ def test_strict_needs_landlocks_signals() -> None:
 
 def test_an_assessment_is_plain_data() -> None:
     """It goes through JSON, with each guarantee either kept or missing."""
-    found = machine(*GROUPS)
+    found = machine(groups=False)
     told = json.loads(json.dumps(found.as_dict()))
     assert [each["name"] for each in told["tiers"]] == ["cell", "uid", "landlock", "none"]
     for each in told["tiers"]:

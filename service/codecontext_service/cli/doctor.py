@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -12,9 +14,12 @@ from cyclopts import Parameter
 from codecontext_service.cli import exits
 from codecontext_service.cli.failures import say
 from codecontext_service.cli.output import write, write_json, write_table
+from codecontext_service.cli.serve import NO_FLAGS, ServeFlags
 
 if TYPE_CHECKING:
     from codecontext_service.config import Config
+    from codecontext_service.processes.containment import Containment
+    from codecontext_service.server.isolation import Groups
 
 _CELLS = (
     "run the server as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow user namespaces: "
@@ -39,8 +44,10 @@ _HOW = {
 class Report:
     """What was found."""
 
+    refusal: str
+    """Why a server with the options that were given would not start; empty if it would."""
     tier: str
-    """The tier that a server would take."""
+    """The tier that it would take; if it would not start, the best one that there is."""
     guarantees: tuple[str, ...]
     """What would hold."""
     missing: dict[str, str]
@@ -58,21 +65,30 @@ class Report:
 def doctor(
     *,
     json: Annotated[bool, Parameter(negative=())] = False,
+    config: Path | None = None,
+    flags: Annotated[ServeFlags, Parameter(name="*")] = NO_FLAGS,
 ) -> int:
     """Try what this machine allows, and say how contexts would be contained.
 
     Each tier that can be had is started, and a process that is contained in it tries what must not work.
 
-    The exit status is 0 if every guarantee would hold, and 1 if any is missing.
+    It takes what `serve` takes, from flags, the environment and a file, and says whether a server with
+    these options would start here.
+
+    The exit status is 0 if it would and every guarantee would hold, and 1 if not.
 
     Args:
         json: Print one JSON object.
+        config: The TOML file; CODECONTEXT_CONFIG names it too.
+        flags: The options of `Config`, as given.
     """
-    from codecontext_service.config import Config, ConfigError
+    from codecontext_service.config import ConfigError
+    from codecontext_service.config_loading import load_config
     from codecontext_service.processes.launcher import LauncherLost
 
     try:
-        report = asyncio.run(_examine(Config(accept_no_isolation=True)))
+        options = load_config(flags=vars(flags), environ=os.environ, file=config)
+        report = asyncio.run(_examine(options))
     except (ConfigError, LauncherLost, OSError) as error:
         say(str(error))
         return exits.USAGE
@@ -80,43 +96,63 @@ def doctor(
         write_json(report)
     else:
         _show(report)
-    return exits.CODE_FAILED if report.missing else exits.OK
+    return exits.CODE_FAILED if report.missing or report.refusal else exits.OK
 
 
-async def _examine(config: Config) -> Report:
-    from codecontext_service.server.containing import attempt
-    from codecontext_service.server.isolation import (
-        assess,
-        choose,
-        open_control_groups,
-        strict_obstacles,
-    )
+async def _examine(options: Config) -> Report:
+    from codecontext_service.server.containing import NotHeldError, attempt
+    from codecontext_service.server.isolation import assess, choose, open_control_groups
     from codecontext_service.server.state_dir import StateDirectory
 
+    # All that there is, whatever is asked for.
+    config = replace(options, isolation="auto", accept_no_isolation=True, require=())
     state = StateDirectory(config.state_dir)
     groups = await asyncio.to_thread(open_control_groups, config)
-    controllers = frozenset[str]() if groups is None else groups.controllers
     try:
-        broken: dict[str, list[str]] = {}
-        found = await assess()
-        ways = await choose(config, found, controllers)
+        broken: dict[str, tuple[str, ...]] = {}
+        found = await assess(groups)
+        ways = await choose(config, found, groups)
         for way in ways:
-            contained, broken[way.tier] = await attempt(config, state, groups, way)
-            await contained.end()
+            try:
+                contained = await attempt(config, state, groups, way)
+            except NotHeldError as error:
+                broken[way.tier] = error.reasons
+            else:
+                await contained.end()
+        chosen, refusal = await _decide(options, found, groups, broken)
     finally:
-        if groups is not None:
-            await asyncio.to_thread(groups.close)
+        await asyncio.to_thread(groups.close)
         state.remove()
-    chosen = next(way for way in ways if not broken[way.tier])  # at least `none`
+    if chosen is None:
+        chosen = next(way for way in ways if way.tier not in broken)  # at least `none`
     how = _HOW if chosen.tier == "cell" else {}
     return Report(
+        refusal,
         chosen.tier,
         chosen.guarantees,
         {name: how.get(name, _CELLS) for name in chosen.missing},
-        tuple(strict_obstacles(found, controllers)),
+        tuple(found["strict_obstacles"]),
         tuple(_tier(each, broken.get(each["name"], ())) for each in found["tiers"]),
         tuple(found["layers"]),
     )
+
+
+async def _decide(
+    options: Config, found: dict[str, Any], groups: Groups, broken: Mapping[str, tuple[str, ...]]
+) -> tuple[Containment | None, str]:
+    """Decides as a server would: returns how it would contain contexts, or why it would not start."""
+    from codecontext_service.config import ConfigError
+    from codecontext_service.server.containing import NotHeldError, first_that_holds
+
+    async def tried(way: Containment) -> Containment:
+        if way.tier in broken:
+            raise NotHeldError(*broken[way.tier])
+        return way
+
+    try:
+        return await first_that_holds(options, found, groups, tried), ""
+    except ConfigError as error:
+        return None, str(error)
 
 
 def _tier(found: dict[str, Any], broken: Sequence[str]) -> dict[str, Any]:
@@ -129,13 +165,15 @@ def _tier(found: dict[str, Any], broken: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(report: Report) -> None:
-    write(f"A server would contain contexts in the tier `{report.tier}`.")
+    if report.refusal:
+        write(f"A server with these options would not start: {report.refusal}")
+        write(f"The best that this machine has is the tier `{report.tier}`.")
+    else:
+        write(f"A server would contain contexts in the tier `{report.tier}`.")
     if report.tier != "none":
         write(
             "A process that was contained in it has tried what must not work, and could not do it."
         )
-    else:
-        write("It would start only with --accept-no-isolation, or --isolation none.")
     write("")
     write_table(
         ("TIER", "CAN BE HAD", "WHAT IS MISSING"),

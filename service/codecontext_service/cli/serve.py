@@ -62,13 +62,13 @@ ServeFlags: Any = dataclasses.make_dataclass(
     frozen=True,
     namespace={"__module__": __name__},
 )
-_NO_FLAGS = ServeFlags()
+NO_FLAGS = ServeFlags()
 
 
 def serve(
     *,
     config: Path | None = None,
-    flags: Annotated[ServeFlags, Parameter(name="*")] = _NO_FLAGS,
+    flags: Annotated[ServeFlags, Parameter(name="*")] = NO_FLAGS,
 ) -> int:
     """Run the server until SIGTERM or Ctrl-C; a second one ends it at once.
 

@@ -201,8 +201,7 @@ class Server:
 
     async def _give_back(self) -> None:
         """Gives back what it has of the machine, once nothing uses it any more."""
-        if self._groups is not None:
-            await asyncio.to_thread(self._groups.close)
+        await asyncio.to_thread(self._groups.close)
         self._state.remove()
 
     async def stop(self) -> bool:

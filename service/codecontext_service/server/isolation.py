@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,8 @@ from codecontext_service.workers.tiers import (
     DESCENDANTS_DIE,
     DIES_WITH_SERVER,
     GUARANTEES,
-    MEMORY_LIMIT_HARD,
     NO_FOREIGN_PROCESSES,
     NO_FOREIGN_SIGNALS,
-    PROCESS_LIMIT,
 )
 
 logger = logging.getLogger(__name__)
@@ -40,38 +39,55 @@ _BEST_FIRST = ("cell", "uid", "landlock")
 """The tiers that `auto` chooses from."""
 
 
-def open_control_groups(config: Config) -> ControlGroups | None:
-    """Returns the server's control groups; None if it is to have none, or can't. Blocks for a while."""
-    if config.isolation == "none":
-        return None  # what has the server's rights could leave its group
+@dataclass(frozen=True)
+class Groups:
+    """The server's control groups, which limit memory if there are any."""
+
+    opened: ControlGroups | None
+    why_not: str = ""
+    """Why there are none, in words."""
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """What they limit and count."""
+        return frozenset() if self.opened is None else self.opened.controllers
+
+    def close(self) -> None:
+        """Removes them; blocks for a while."""
+        if self.opened is not None:
+            self.opened.close()
+
+
+def open_control_groups(config: Config) -> Groups:
+    """Makes the server's control groups, if it can have any. Blocks for a while."""
+    if config.isolation == "none":  # what has the server's rights could leave its group
+        return Groups(None, "the isolation none has no control groups")
     try:
-        return ControlGroups.open()
+        return Groups(ControlGroups.open())
     except OSError as error:
         logger.info("no control groups: %s", error)
-        return None
+        return Groups(None, str(error))
 
 
-async def choose(
-    config: Config, found: dict[str, Any], controllers: frozenset[str]
-) -> tuple[Containment, ...]:
+async def choose(config: Config, found: dict[str, Any], groups: Groups) -> tuple[Containment, ...]:
     """Returns how contexts may be contained, the best way first; there is at least one.
 
     Args:
         config: The options.
         found: What `assess` has found; empty if the isolation is `none`.
-        controllers: What the server has control groups for.
+        groups: The server's control groups.
 
     Raises:
         ConfigError: The options ask for more than this machine allows; the text says what is missing.
     """
     if config.isolation == "none":
         return (uncontained(pid_namespaces=config.pid_namespaces),)
-    if config.isolation == "strict" and (obstacles := strict_obstacles(found, controllers)):
+    if config.isolation == "strict" and (obstacles := found["strict_obstacles"]):
         raise ConfigError(f"isolation: this machine is not strict: {'; '.join(obstacles)}")
     wanted = {"auto": _BEST_FIRST, "strict": ("cell",)}.get(config.isolation, (config.isolation,))
     shown = await _shown(config)
     tiers = [tier for tier in found["tiers"] if tier["name"] in wanted]
-    ways = [_contain(tier, found, controllers, shown) for tier in tiers if tier["available"]]
+    ways = [_contain(tier, found, groups, shown) for tier in tiers if tier["available"]]
     if config.isolation == "auto" and config.accept_no_isolation:
         ways.append(uncontained(pid_namespaces=config.pid_namespaces))
     if not ways:
@@ -97,47 +113,20 @@ def refusal(config: Config, failures: Iterable[tuple[str, Iterable[str]]]) -> st
 
 
 def _contain(
-    tier: dict[str, Any], found: dict[str, Any], controllers: frozenset[str], shown: tuple[str, ...]
+    tier: dict[str, Any], found: dict[str, Any], groups: Groups, shown: tuple[str, ...]
 ) -> Containment:
     """Returns what a tier that is available is like."""
     name, cells = tier["name"], tier["name"] == "cell"
-    unkept = _unkept(found, controllers) if cells else set()
-    guarantees = [each for each in tier["guarantees"] if each not in unkept]
-    if cells and MEMORY in controllers and MEMORY_LIMIT_HARD not in guarantees:
-        guarantees.append(MEMORY_LIMIT_HARD)
     return Containment(
         tier=name,
         cells="full" if cells else "",
         own_uids=not found["user_namespace"] if cells else name == "uid",
         shown=shown,
-        memory_group=cells and MEMORY in controllers,
-        cpu_group=cells and CPU in controllers,
-        guarantees=tuple(each for each in GUARANTEES if each in guarantees),
-        missing=tuple(each for each in GUARANTEES if each not in guarantees),
+        memory_group=cells and MEMORY in groups.controllers,
+        cpu_group=cells and CPU in groups.controllers,
+        guarantees=tuple(tier["guarantees"]),
+        missing=tuple(tier["missing"]),
     )
-
-
-def strict_obstacles(found: dict[str, Any], controllers: frozenset[str]) -> list[str]:
-    """Returns what the isolation `strict` needs and is not there.
-
-    Args:
-        found: What `assess` has found.
-        controllers: What the server has control groups for.
-    """
-    obstacles = list(found["strict_obstacles"])
-    if MEMORY not in controllers:
-        obstacles.append(f"{MEMORY_LIMIT_HARD}: the server can't use control groups")
-    return obstacles
-
-
-def _unkept(found: dict[str, Any], controllers: frozenset[str]) -> set[str]:
-    """What the tier `cell` could give, and doesn't."""
-    unkept = set() if MEMORY in controllers else {MEMORY_LIMIT_HARD}
-    # Processes are limited by user, never by control group.
-    layers = {layer["name"]: layer["works"] for layer in found["layers"]}
-    if found["user_namespace"] and not layers["user_namespace_process_limit"]:
-        unkept.add(PROCESS_LIMIT)
-    return unkept
 
 
 def uncontained(*, pid_namespaces: bool) -> Containment:
@@ -175,13 +164,17 @@ def check_required(config: Config, containment: Containment) -> None:
         )
 
 
-async def assess() -> dict[str, Any]:
+async def assess(groups: Groups) -> dict[str, Any]:
     """Tries what this machine allows; see `workers.tiers`.
+
+    Args:
+        groups: The server's control groups.
 
     Raises:
         ConfigError: It could not be tried.
     """
-    said = await _run(command(sys.executable, "tiers", {}, "-S"))
+    options = {"no_memory_group": groups.why_not}
+    said = await _run(command(sys.executable, "tiers", options, "-S"))
     found: dict[str, Any] = json.loads(said)
     return found
 

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import control_groups, filters, landlock, mounts, syscalls
+from . import filters, landlock, mounts, syscalls
 
 PROBE_TIMEOUT_S = 10
 """How long a probe may take before it counts as failed."""
@@ -321,8 +321,6 @@ def probe_layers(own_uid: int = 60001) -> tuple[Layer, ...]:
         ("user_namespace_namespaces", _in_user_namespace(_namespaces)),
         ("user_namespace_network", _in_user_namespace(_network)),
         ("user_namespace_process_limit", _process_limit_in_user_namespace),
-        ("memory_control_group", lambda: control_groups.try_limit("memory")),
-        ("pids_control_group", lambda: control_groups.try_limit("pids")),
     )
     return tuple(probe(name, action) for name, action in probes)
 

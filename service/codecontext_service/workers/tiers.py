@@ -1,6 +1,6 @@
 """Isolation tiers: what this machine can give, and which guarantees hold in each.
 
-`assess(probe_layers())` is data, without a decision: the server takes the strongest tier or the one that
+What `assess` returns is data, without a decision: the server takes the strongest tier or the one that
 it is told to, and refuses to start without what is required of it.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -89,10 +90,6 @@ class Assessment:
     """0: Landlock doesn't work."""
     landlock_signals: bool
     """Whether Landlock keeps signals apart; else the filter of `landlock` denies them by pid."""
-    memory_group: bool
-    """Whether control groups limit memory."""
-    pids_group: bool
-    """Whether control groups limit processes."""
     strict_obstacles: tuple[str, ...]
     """What `strict` needs and is not there; empty: it can be had."""
     layers: tuple[Layer, ...]
@@ -119,50 +116,43 @@ class Assessment:
         return dataclasses.asdict(self)
 
 
-def assess(layers: Iterable[Layer]) -> Assessment:
+def assess(layers: Iterable[Layer], no_memory_group: str) -> Assessment:
     """Says what follows from what the probes found.
 
     Args:
         layers: What `probe_layers` returned.
+        no_memory_group: Why no control group limits memory; empty if they do. Only the server can tell: it
+            may have to leave its own group first.
     """
-    found = {each.name: each for each in layers}
+    groups = Layer("memory_control_group", works=not no_memory_group, reason=no_memory_group)
+    found = {each.name: each for each in (*layers, groups)}
     as_root = not _obstacles(found, _CELL_AS_ROOT)
     by_user_namespace = not as_root and not _obstacles(found, _CELL_BY_USER_NAMESPACE)
-    memory, pids = found["memory_control_group"].works, found["pids_control_group"].works
-    groups = frozenset({MEMORY_LIMIT_HARD} if memory else ()) | ({PROCESS_LIMIT} if pids else set())
-
     # As root, a failure of the direct way says more; else that of the user namespace.
     direct = found["own_uid"].works
     cell = _CELL_AS_ROOT if direct and not by_user_namespace else _CELL_BY_USER_NAMESPACE
-    limits_processes = as_root or found["user_namespace_process_limit"].works
+    # Processes are limited by user, never by control group.
+    uncounted = () if as_root else _obstacles(found, ("user_namespace_process_limit",))
     tiers = (
         _tier(
             "cell",
             _obstacles(found, cell),
             _KEPT_BY_ANY_TIER
-            | groups
             | {DISK_LIMIT, NO_FOREIGN_PROCESSES}
-            | ({PROCESS_LIMIT} if limits_processes else set()),
+            | (frozenset() if uncounted else {PROCESS_LIMIT})
+            | ({MEMORY_LIMIT_HARD} if groups.works else frozenset()),
         ),
         _tier("uid", _obstacles(found, _UID), _KEPT_BY_ANY_TIER | {PROCESS_LIMIT}),
         _tier("landlock", _obstacles(found, _LANDLOCK), _KEPT_BY_ANY_TIER),
         _tier("none", (), _KEPT_WITHOUT_LAYERS),
     )
-    strict = (
-        "seccomp",
-        "landlock",
-        "landlock_signals",
-        "memory_control_group",
-        "pids_control_group",
-    )
+    strict = _obstacles(found, ("landlock", "landlock_signals", groups.name))
     return Assessment(
         tiers=tiers,
         user_namespace=by_user_namespace,
         landlock_abi=found["landlock"].version,
         landlock_signals=found["landlock_signals"].works,
-        memory_group=memory,
-        pids_group=pids,
-        strict_obstacles=tuple(dict.fromkeys((*tiers[0].obstacles, *_obstacles(found, strict)))),
+        strict_obstacles=tuple(dict.fromkeys((*tiers[0].obstacles, *uncounted, *strict))),
         layers=tuple(found.values()),
     )
 
@@ -183,5 +173,8 @@ def _tier(name: str, obstacles: tuple[str, ...], kept: frozenset[str]) -> Tier:
 
 
 def main() -> None:
-    """Prints what this machine can give, as JSON: for a process that may not fork by itself."""
-    print(json.dumps(assess(probe_layers()).as_dict()))
+    """Prints what this machine can give, as JSON: for a process that may not fork by itself.
+
+    Its options, as JSON, are the arguments of `assess` beside the layers.
+    """
+    print(json.dumps(assess(probe_layers(), **json.loads(sys.argv[1])).as_dict()))
