@@ -474,6 +474,21 @@ def test_processes_and_the_workspace_are_limited(
     client.delete_code_context(context)
 
 
+def test_files_are_limited(client: CodeContextClient, dialect: Dialect) -> None:
+    """Open files and the size of one are limited, for children too; past that the code fails, and lives on."""
+    limits = ResourceLimits(open_files=100, file_size_bytes=1 << 16)
+    context = create(client, dialect, resource_limits=limits)
+    assert client.run_code(dialect.command("ulimit -n"), context=context).stdout.strip() == "100"
+    for name, code in (
+        ("child.txt", dialect.command("head -c 100000 /dev/zero >child.txt")),
+        ("own.txt", dialect.save("own.txt", "x" * 100_000)),
+    ):
+        execution = client.run_code(code, context=context)
+        assert (execution.outcome, execution.state_kept) == ("RAISED", True)
+        assert client.files.stat(context, name).size_bytes == 1 << 16
+    client.delete_code_context(context)
+
+
 def test_cpu_time_is_limited(client: CodeContextClient, dialect: Dialect) -> None:
     """Past its CPU time a context ends, and the run says so; what starting a kernel takes counts too."""
     limit = 3 if dialect.runtime else 1
