@@ -18,7 +18,7 @@ import pytest
 from support.kernels import write_kernelspecs
 from support.languages import BASH, NATIVE, Dialect, create
 from support.processes import Watch, processes_of, workspace_of
-from support.runs import LiveRun, queued, state_of, until, usage_of
+from support.runs import LiveRun, answer_of, queued, state_of, until, usage_of
 from support.servers import MODES, ServerProcess, residence_of
 
 from codecontext import (
@@ -623,6 +623,10 @@ def test_every_language_lives_wherever_contexts_do(place: ServerProcess, dialect
             assert processes.living() == []
 
 
+REFUSALS = {"NOT_IMPLEMENTED", "FORK_UNSUPPORTED"}
+"""The reasons of the errors that say that contexts of a language can't do something at all."""
+
+
 class Outside:
     """What code must not reach: a context's file, a process with a secret, and a port of the machine."""
 
@@ -666,6 +670,24 @@ def test_code_reaches_nothing_outside(place: ServerProcess, dialect: Dialect) ->
         if "--no-pid-namespaces" in place.flags:
             assert all(reached.values()), "nothing contains it here: can the attempts tell?"
         client.delete_code_context(context)
+
+
+def test_capabilities_are_told(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """What a runtime lists its contexts can do, and what it does not list is refused."""
+    (info,) = (each for each in client.get_server_info().runtimes if each.name == context.runtime)
+    env_vars = {"ONE": "1"}
+    asks = {
+        "complete": lambda: client.complete_code(context, "1"),
+        "inspect": lambda: client.inspect_code(context, "1"),
+        "fork": lambda: client.delete_code_context(*client.fork_code_context(context)),
+        "environment": lambda: client.run_code("1", context=context, env_vars=env_vars),
+    }
+    refused = {name for name, ask in asks.items() if answer_of(ask) in REFUSALS}
+    if "be interrupted" in dialect.cannot:
+        refused.add("interrupt")
+    assert set(info.capabilities) == {*asks, "interrupt", "input"} - refused
 
 
 def test_aliases(client: CodeContextClient, dialect: Dialect) -> None:
