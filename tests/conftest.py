@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.kernels import write_kernelspecs
+from support.kernels import NEEDS_KERNELS, write_kernelspecs
+from support.languages import DIALECTS, Dialect
 from support.servers import PRELOADED, ServerProcess
 from support.stubs import connected
 from support.users import home_of_nobody, open_folder
@@ -50,6 +51,25 @@ def context(client: CodeContextClient) -> Iterator[CodeContext]:
     yield each
     if any(left.id == each.id for left in client.list_code_contexts()):
         client.delete_code_context(each, force=True)
+
+
+KERNEL_MARKS = (NEEDS_KERNELS, pytest.mark.timeout(120))
+"""Of a language that a kernel is for: they start slowly, on a busy machine very much so."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(each, marks=KERNEL_MARKS if each.runtime else (), id=each.name)
+        for each in DIALECTS
+    ]
+)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """A language that can do what the test needs."""
+    found: Dialect = request.param
+    for marker in request.node.iter_markers("needs"):
+        if marker.args[0] in found.cannot:
+            pytest.skip(f"{found.name} can't: {marker.args[0]}")
+    return found
 
 
 @pytest.fixture

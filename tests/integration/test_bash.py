@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import Watch, processes_of
 from support.runs import until
 from support.servers import ServerProcess
 
@@ -164,6 +165,37 @@ def test_output_of_background_jobs_comes_late(
     client.run_code("echo >gate; read x <told", context=other)
     client.delete_code_context(other)
     assert run("echo now").stdout == "late\nnow\n"
+
+
+JOBS = """\
+sleep 600 &
+nohup sleep 601 >/dev/null 2>&1 & disown
+(sleep 602 & sleep 603 &)
+coproc sleep 604
+set -m; sleep 605 &
+trap '' HUP TERM INT; sleep 606 &
+trap - HUP TERM INT
+jobs -r | wc -l"""
+
+
+@pytest.mark.parametrize("last", ["exit 3", "kill -KILL $$", None])
+def test_background_jobs_end_with_their_shell(
+    server: ServerProcess,
+    run,
+    client: CodeContextClient,
+    context: CodeContext,
+    last: str | None,
+) -> None:
+    """Background jobs of every kind are gone after a restart, whether the shell had ended before or not."""
+    assert run(JOBS).stdout == "4\n"
+    _, *inside = processes_of(server, context)  # the first is the keeper
+    with Watch(inside) as watch:
+        assert len(watch.living()) >= 9
+        if last is not None:
+            assert run(last).outcome == "CRASHED"
+        client.restart_code_context(context)
+        assert watch.living() == []
+    assert run("jobs | wc -l").stdout == "0\n"
 
 
 def test_read_takes_what_was_given(run) -> None:

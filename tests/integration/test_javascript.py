@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.processes import workspace_of
+from support.servers import ServerProcess
 
 from codecontext import (
     CodeContext,
@@ -136,6 +141,34 @@ def test_what_nobody_catches_is_reported(run) -> None:
     assert run("1 + 1").text == "2"
 
 
+@pytest.mark.parametrize("language", ["javascript", "typescript"])
+def test_what_nobody_catches_between_runs_comes_late(
+    client: CodeContextClient, language: str
+) -> None:
+    """Errors and rejections between two runs come with the next one, as late, and the context goes on."""
+    context = client.create_code_context(language)
+    code = (
+        "const fs = require('fs'); const kept = 7;\n"
+        "require('child_process').execSync('mkfifo go told');\n"
+        "fs.readFile('go', () => {\n"
+        "  setImmediate(() => fs.writeFile('told', '', () => {}));\n"
+        "  Promise.reject(new RangeError('two'));\n"
+        "  throw new Error('one');\n"
+        "});"
+    )
+    assert client.run_code(code, context=context).outcome == "SUCCEEDED"
+    (workspace_of(context) / "go").write_text("")
+    (workspace_of(context) / "told").read_text()  # both have happened by now
+    events = list(client.run_code_stream("console.error('now'); kept", context=context))
+    told = b"".join(event.stderr for event in events if event.late).decode()
+    assert "Uncaught Error: one\n    at" in told
+    assert "<cell-1>:6:9" in told
+    assert "Uncaught RangeError: two\n" in told
+    assert b"".join(event.stderr for event in events if not event.late) == b"now\n"
+    assert client.get_execution(events[0].execution_id).text == "7"
+    client.delete_code_context(context)
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -201,7 +234,64 @@ def test_values_show_themselves(run) -> None:
         "89504e470d0a1a0a00"
     )
     assert run("display.html('<b>1</b>')").results[0].html == "<b>1</b>"
-    assert "<td>&lt;</td>" in run("console.table([{ a: '<' }])").results[0].html
+
+
+@pytest.mark.parametrize("kind", ["Buffer.from(bytes)", "new Uint8Array(bytes)"])
+@pytest.mark.parametrize(
+    ("start", "mime"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "image/jpeg"),
+        (b"GIF89a\1\0\1\0", "image/gif"),
+        (b"RIFF\x1a\0\0\0WEBPVP8L", "image/webp"),
+        (b"RIFF\x1a\0\0\0WAVEfmt ", None),
+    ],
+)
+def test_images_are_results(run, start: bytes, mime: str | None, kind: str) -> None:
+    """Bytes that begin as an image are one, beside their text, and others are text alone."""
+    shown = run(f"const bytes = Buffer.from('{start.hex()}', 'hex'); {kind}").results[0]
+    assert shown.data.keys() == {"text/plain"} | ({mime} if mime else set())
+    if mime:
+        assert shown.data[mime] == start
+
+
+def table(head: list[object], *rows: list[object]) -> str:
+    """A table as HTML, where the first cell of each row names it."""
+    titles = "".join(f"<th>{each}</th>" for each in head)
+    body = "".join(
+        f"<tr><th>{name}</th>{''.join(f'<td>{each}</td>' for each in cells)}</tr>"
+        for name, *cells in rows
+    )
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@pytest.mark.parametrize(
+    ("value", "html"),
+    [
+        ("[{ a: 1, b: '<' }, { a: 2 }]", table(["", "a", "b"], [0, 1, "&lt;"], [1, 2, ""])),
+        ("[{ a: 1, b: 2 }], ['b']", table(["", "b"], [0, 2])),
+        ("[[1, 2], [3]]", table(["", 0, 1], [0, 1, 2], [1, 3, ""])),
+        ("({ x: { n: 1 }, y: 5 })", table(["", "n", "Values"], ["x", 1, ""], ["y", "", 5])),
+        ("new Map([['k', 1]])", table(["Key", "Values"], ["k", 1])),
+        ("new Set(['s'])", table(["", "Values"], [0, "s"])),
+        ("[{ deep: { er: { n: 1 } } }]", table(["", "deep"], [0, "{ er: [Object] }"])),
+    ],
+)
+def test_tables(run, value: str, html: str) -> None:
+    """`console.table` is a display, as HTML and as the text that it would write."""
+    done = run(f"console.table({value})")
+    (shown,) = done.results
+    assert (shown.html, shown.is_main_result, done.stdout) == (html, False, "")
+    assert shown.text.startswith("┌")
+    assert "\n│ " in shown.text
+
+
+@pytest.mark.parametrize("value", ["5", "Array(2000).fill({ a: 1 })"])
+def test_what_is_no_table_is_text(run, value: str) -> None:
+    """What `console.table` can't show as a table, or is too large for one, is written as text."""
+    done = run(f"console.table({value})")
+    assert (done.outcome, done.results) == ("SUCCEEDED", [])
+    assert done.stdout.startswith("5\n" if value == "5" else "┌")
 
 
 @pytest.mark.parametrize(
@@ -222,6 +312,31 @@ def test_any_value_is_a_result(run, code: str, text: str) -> None:
     done = run(code)
     assert (done.outcome, done.results[0].is_main_result) == ("SUCCEEDED", True)
     assert done.results[0].text.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("shown", "data"),
+    [
+        ("display('a')", {"text/plain": "'a'"}),
+        ("display(null)", {"text/plain": "null"}),
+        ("display([1])", {"text/plain": "[ 1 ]", "application/json": "[1]"}),
+        ("display.html('<b>')", {"text/html": "<b>"}),
+        ("display.markdown('**m**')", {"text/markdown": "**m**"}),
+        ("display.latex('$x$')", {"text/latex": "$x$"}),
+        ("display.svg('<svg/>')", {"image/svg+xml": "<svg/>"}),
+        ("display.json({ a: [1] })", {"application/json": '{"a":[1]}'}),
+        ("display({ 'image/png': Buffer.from([1, 2]) })", {"image/png": b"\1\2"}),
+        ("display({ 'image/png': 'AQI=' })", {"image/png": b"\1\2"}),
+        (
+            "display({ 'text/x-own': 'one', 'application/x+json': [2] })",
+            {"text/x-own": "one", "application/x+json": "[2]"},
+        ),
+    ],
+)
+def test_what_display_takes(run, shown: str, data: dict[str, object]) -> None:
+    """`display` shows any value, MIME types by their names, and one of its short forms each; with metadata."""
+    (result,) = run(shown.removesuffix(")") + ", { metadata: { width: 5 } })").results
+    assert (result.data, result.metadata, result.is_main_result) == (data, {"width": 5}, False)
 
 
 def test_displays(run) -> None:
@@ -275,6 +390,31 @@ def test_an_error_that_can_not_be_shown_ends_nothing(run) -> None:
     assert (execution.outcome, execution.text) == ("SUCCEEDED", "1")
     assert "could not be made" in execution.stderr
     assert run("2").text == "2"
+
+
+def test_a_node_of_ones_own(tmp_path: Path) -> None:
+    """A runtime may name another Node, which then runs its code."""
+    node = shutil.which("node")
+    if node is None and os.environ.get("CI") != "true":
+        pytest.skip("this machine has no Node of its own")
+    assert node is not None
+    file = tmp_path / "config.toml"
+    file.write_text(
+        "[runtimes.python]\npreload = []\npool_size = 1\n"
+        f"[runtimes.own]\nlanguage = 'javascript'\npool_size = 0\ninterpreter = '{node}'\n"
+    )
+    version = subprocess.check_output([node, "--version"], text=True).strip()
+    with (
+        ServerProcess(tmp_path / "state", "--config", str(file)) as server,
+        CodeContextClient(server.target) as client,
+    ):
+        runtimes = {each.name: each for each in client.get_server_info().runtimes}
+        assert runtimes["own"].version == version.removeprefix("v")
+        context = client.create_code_context(runtime="own")
+        assert client.run_code("process.version", context=context).text == f"'{version}'"
+        assert client.run_code("while (true) {}", context=context, timeout=0.3).state_kept
+        assert client.run_code("await 6 * 7", context=context).text == "42"
+        client.delete_code_context(context)
 
 
 def test_what_javascript_can_not_do(client: CodeContextClient, context: CodeContext) -> None:

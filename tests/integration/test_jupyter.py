@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.kernels import NEEDS_KERNELS
 from support.languages import DENO, IPYKERNEL, NATIVE
+from support.processes import workspace_of
 
 from codecontext import (
     CodeContext,
@@ -35,15 +36,14 @@ def deno(client: CodeContextClient) -> Iterator[CodeContext]:
     client.delete_code_context(context, force=True)
 
 
-def test_kernels_are_listed_with_what_they_can(client: CodeContextClient) -> None:
-    """The server lists each kernel with what it can do, and takes none for a language that it has itself."""
+def test_kernels_are_listed(client: CodeContextClient) -> None:
+    """The server lists each kernel with its language, and takes none for a language that it has itself."""
     runtimes = {runtime.name: runtime for runtime in client.get_server_info().runtimes}
     for dialect in (IPYKERNEL, DENO):
         assert dialect.runtime is not None
         kernel = runtimes[dialect.runtime]
         assert kernel.language == dialect.language
         assert not kernel.is_default
-        assert set(kernel.capabilities) == {"interrupt", "input", "complete", "inspect"}
 
 
 def test_what_kernels_cannot_is_refused(client: CodeContextClient, deno: CodeContext) -> None:
@@ -141,6 +141,38 @@ def test_input_beside_a_thread_that_writes(
     assert (answered.outcome, answered.text) == ("SUCCEEDED", "'yes'")
     stopped = client.run_code(code, context=ipykernel, allow_input=True, timeout=0.5)
     assert (stopped.outcome, stopped.state_kept) == ("TIMED_OUT", True)
+
+
+def test_a_password_is_asked_for_as_one(client: CodeContextClient, ipykernel: CodeContext) -> None:
+    """`getpass` asks the caller for a password, and says that it is one."""
+    code = "import getpass; getpass.getpass('word? ')"
+    said = client.run_code(code, context=ipykernel, on_input=lambda *asked: str(asked))
+    assert said.text == repr("('word? ', True)")
+
+
+def test_a_pager_is_a_display(client: CodeContextClient, ipykernel: CodeContext) -> None:
+    """What a kernel would show in a pager at a run's end is a display, as plain text."""
+    execution = client.run_code("print('a')\nlen?\n1", context=ipykernel)
+    result, paged = execution.results
+    assert (result.text, result.is_main_result) == ("1", True)
+    assert paged.text.startswith("Signature: len(obj, /)\nDocstring: ")
+    assert (paged.is_main_result, execution.stdout) == (False, "a\n")
+
+
+def test_output_between_runs_is_late(client: CodeContextClient, ipykernel: CodeContext) -> None:
+    """What a thread of a kernel writes between two runs comes first in the next one, and is marked late."""
+    code = (
+        "import os, threading\nos.mkfifo('go'); os.mkfifo('gone')\n"
+        "def wait():\n    open('go').read(); print('late', flush=True); open('gone', 'w').close()\n"
+        "threading.Thread(target=wait).start()"
+    )
+    client.run_code(code, context=ipykernel)
+    (workspace_of(ipykernel) / "go").write_text("")
+    (workspace_of(ipykernel) / "gone").read_text()
+    client.inspect_code(ipykernel, "1")  # whose answer comes after what was published before
+    events = list(client.run_code_stream("print('now')", context=ipykernel))
+    shown = [(event.stdout, event.late) for event in events if event.stdout]
+    assert shown == [(b"late\n", True), (b"now\n", False)]
 
 
 def test_a_kernel_that_an_interrupt_kills_says_so(client: CodeContextClient) -> None:

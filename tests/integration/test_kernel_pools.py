@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import pytest
 from support.kernels import NEEDS_KERNELS, write_kernelspecs
 from support.languages import PYTHON
-from support.runs import LiveRun, until
+from support.runs import until
 from support.servers import ServerProcess
 
 from codecontext import (
     CodeContext,
     CodeContextClient,
     CodeContextError,
-    ContextFailedError,
     InvalidArgumentError,
     ResourceLimits,
 )
@@ -52,7 +51,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CodeContextClie
     config = folder / "config.toml"
     config.write_text(CONFIG)
     flags = ("--config", str(config), "--jupyter-paths", str(write_kernelspecs(folder)))
-    flags += ("--interrupt-grace-s", "3")
     with (
         ServerProcess(folder / "state", *flags) as server,
         CodeContextClient(server.target) as each,
@@ -158,26 +156,6 @@ def test_a_restart(client: CodeContextClient) -> None:
     client.restart_code_context(context)
     code = "import os; ('kept' in globals(), os.path.exists('kept.txt'), os.environ['COLOUR'])"
     assert client.run_code(code, context=context).text == "(False, True, 'green')"
-    client.delete_code_context(context)
-
-
-def test_a_kernel_that_ignores_interrupts(client: CodeContextClient) -> None:
-    """A kernel that ignores interrupts is killed after the grace; its run says so, and a restart helps."""
-    context = client.create_code_context(runtime="kernel")
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "print('begun', flush=True)\nwhile True: pass"
-    )
-    with LiveRun(client, context, code) as run:
-        run.begun()
-        stopped = client.interrupt_code_context(context)
-        assert stopped is not None
-        assert (stopped.outcome, stopped.state_kept) == ("INTERRUPTED", False)
-        assert "ignored the interrupt for 3 s and was killed" in run.end().message
-    with pytest.raises(ContextFailedError, match="ignored the interrupt"):
-        client.run_code("1", context=context)
-    client.restart_code_context(context)
-    assert client.run_code("6 * 7", context=context).text == "42"
     client.delete_code_context(context)
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from support.kernels import NEEDS_KERNELS, write_kernelspecs
-from support.languages import DIALECTS, NATIVE, Dialect
-from support.processes import Watch, processes_of
-from support.runs import LiveRun, queued, state_of, until
+from support.kernels import write_kernelspecs
+from support.languages import BASH, NATIVE, Dialect, create
+from support.processes import Watch, processes_of, workspace_of
+from support.runs import LiveRun, answer_of, queued, state_of, until, usage_of
 from support.servers import MODES, ServerProcess, residence_of
 
 from codecontext import (
@@ -31,29 +35,6 @@ from codecontext import (
 )
 
 pytestmark = pytest.mark.timeout(60)
-
-KERNEL_MARKS = (NEEDS_KERNELS, pytest.mark.timeout(120))
-"""Of a language that a kernel is for: they start slowly, on a busy machine very much so."""
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(each, marks=KERNEL_MARKS if each.runtime else (), id=each.name)
-        for each in DIALECTS
-    ]
-)
-def dialect(request: pytest.FixtureRequest) -> Dialect:
-    """A language that can do what the test needs."""
-    found: Dialect = request.param
-    for marker in request.node.iter_markers("needs"):
-        if marker.args[0] in found.cannot:
-            pytest.skip(f"{found.name} can't: {marker.args[0]}")
-    return found
-
-
-def create(client: CodeContextClient, dialect: Dialect, **options: Any) -> CodeContext:
-    """Creates a context of the language."""
-    return client.create_code_context(dialect.language, runtime=dialect.runtime, **options)
 
 
 @pytest.fixture
@@ -268,6 +249,37 @@ def test_a_budget_of_output(
     assert len(execution.stdout) + sum(gap.bytes for gap in execution.gaps) == written
 
 
+@pytest.mark.needs("hand on")
+def test_output_between_runs_is_late(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """What the code has started writes between two runs comes first in the next one, and is marked late."""
+    client.run_code(dialect.command("mkfifo go gone"), context=context)
+    code = dialect.spawn("read x <go; echo late; echo >gone")
+    assert client.run_code(code, context=context).stdout == ""
+    (workspace_of(context) / "go").write_text("\n")
+    (workspace_of(context) / "gone").read_text()  # it has been written by now
+    events = list(client.run_code_stream(dialect.say("now"), context=context))
+    shown = [(event.stdout, event.late) for event in events if event.stdout]
+    assert shown == [(b"late\n", True), (b"now\n", False)]
+
+
+def test_what_is_used_is_told(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """Memory, processes and CPU time of a context are measured, and a run's end tells what it has used."""
+    mib = 1 << 20
+    before = usage_of(client, context)
+    execution = client.run_code(dialect.hold, context=context)
+    assert execution.cpu_time > timedelta()
+    assert execution.peak_memory_bytes > 64 * mib
+    client.run_code(dialect.daemon, context=context)
+    after = usage_of(client, context)
+    assert 60 * mib < after.memory_own_bytes - before.memory_own_bytes < 120 * mib
+    assert after.processes == before.processes + 1
+    assert after.cpu_time > before.cpu_time
+
+
 NASTY = 'it\'s "$HOME" `id` \\n %s {} é\n$(exit 3) #'
 
 
@@ -298,22 +310,31 @@ def test_environment(client: CodeContextClient, dialect: Dialect) -> None:
 
 
 @pytest.mark.needs("environment")
+@pytest.mark.parametrize(("how", "outcome"), [("fail", "RAISED"), ("endless", "TIMED_OUT")])
 def test_variables_of_a_run_go_with_it(
-    client: CodeContextClient, context: CodeContext, dialect: Dialect
+    client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str, outcome: str
 ) -> None:
-    """A variable that a run is given is gone after it, also after one that fails."""
-    failing = f"{dialect.variable('ONCE')}\n{dialect.fail}"
-    execution = client.run_code(failing, context=context, env_vars={"ONCE": "here"})
-    assert execution.outcome == "RAISED"
+    """A variable that a run is given is gone after it, also after one that fails or is interrupted."""
+    code = f"{dialect.variable('ONCE')}\n{getattr(dialect, how)}"
+    env_vars = {"ONCE": "here"}
+    timeout = 0.3 if how == "endless" else None
+    execution = client.run_code(code, context=context, env_vars=env_vars, timeout=timeout)
+    assert execution.outcome == outcome
     assert execution.stdout.startswith("here\n")
     assert client.run_code(dialect.variable("ONCE"), context=context).stdout == "\n"
 
 
-def test_working_directory(client: CodeContextClient, dialect: Dialect) -> None:
-    """A context works in the directory that it is given; a missing one is refused."""
-    context = create(client, dialect, cwd="/usr")
-    assert client.run_code(dialect.where, context=context).stdout == "/usr\n"
-    client.delete_code_context(context)
+def test_working_directory(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A context works in the directory that it is given, after a restart too, or in its workspace; a missing
+    one is refused."""
+    assert client.run_code(dialect.where, context=context).stdout == f"{context.cwd}\n"
+    elsewhere = create(client, dialect, cwd="/usr")
+    assert client.run_code(dialect.where, context=elsewhere).stdout == "/usr\n"
+    client.restart_code_context(elsewhere)
+    assert client.run_code(dialect.where, context=elsewhere).stdout == "/usr\n"
+    client.delete_code_context(elsewhere)
     with pytest.raises(InvalidArgumentError, match="cwd"):
         create(client, dialect, cwd="/no such directory")
 
@@ -453,6 +474,21 @@ def test_processes_and_the_workspace_are_limited(
     client.delete_code_context(context)
 
 
+def test_files_are_limited(client: CodeContextClient, dialect: Dialect) -> None:
+    """Open files and the size of one are limited, for children too; past that the code fails, and lives on."""
+    limits = ResourceLimits(open_files=100, file_size_bytes=1 << 16)
+    context = create(client, dialect, resource_limits=limits)
+    assert client.run_code(dialect.command("ulimit -n"), context=context).stdout.strip() == "100"
+    for name, code in (
+        ("child.txt", dialect.command("head -c 100000 /dev/zero >child.txt")),
+        ("own.txt", dialect.save("own.txt", "x" * 100_000)),
+    ):
+        execution = client.run_code(code, context=context)
+        assert (execution.outcome, execution.state_kept) == ("RAISED", True)
+        assert client.files.stat(context, name).size_bytes == 1 << 16
+    client.delete_code_context(context)
+
+
 def test_cpu_time_is_limited(client: CodeContextClient, dialect: Dialect) -> None:
     """Past its CPU time a context ends, and the run says so; what starting a kernel takes counts too."""
     limit = 3 if dialect.runtime else 1
@@ -468,23 +504,6 @@ def _interpreter_of(context: CodeContext) -> psutil.Process:
     found = residence_of(context.id)
     assert found is not None
     return psutil.Process(found.pid)
-
-
-def test_code_that_writes_to_every_descriptor(
-    client: CodeContextClient, context: CodeContext, dialect: Dialect
-) -> None:
-    """Code that breaks its own channel breaks its context at most, and nothing else."""
-    execution = client.run_code(
-        dialect.breach, context=context, timeout=2 if dialect.runtime else 20
-    )
-    expected = {"SUCCEEDED", "RAISED", "CRASHED"}
-    # A kernel finds its own sockets among the descriptors, and may wait for ever then.
-    assert execution.outcome in (expected | {"TIMED_OUT"} if dialect.runtime else expected)
-    other = create(client, dialect)
-    assert client.run_code(dialect.say("on"), context=other).stdout == "on\n"
-    client.delete_code_context(other)
-    client.restart_code_context(context)
-    assert client.run_code(dialect.say("on"), context=context).stdout == "on\n"
 
 
 def test_a_delete_refuses_while_code_runs(
@@ -510,6 +529,32 @@ def test_a_delete_ends_daemons(
     assert len(_in_namespace(namespace)) >= 2
     client.delete_code_context(context)
     assert not _in_namespace(namespace)
+
+
+def test_a_restart_ends_daemons(
+    server: ServerProcess, client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A restart ends all that the code has started, whether its interpreter lives or has died."""
+    for last in (dialect.say("on"), dialect.exit(3)):
+        assert client.run_code(dialect.daemon, context=context).outcome == "SUCCEEDED"
+        _, *started = processes_of(server, context)  # the first is the keeper
+        with Watch(started) as old:
+            assert len(old.living()) >= 2
+            client.run_code(last, context=context)
+            client.restart_code_context(context)
+            assert old.living() == []
+
+
+def test_what_is_started_inherits_no_channel(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """A program that the code starts has its standard descriptors, and no socket that leads to the server."""
+    code = dialect.command("for fd in /proc/$$/fd/*; do echo ${fd##*/} $(readlink $fd); done")
+    execution = client.run_code(code, context=context)
+    opened = dict(line.split(" ", 1) for line in execution.stdout.splitlines())
+    assert {"0", "1", "2"} <= set(opened)
+    sockets = [fd for fd, target in opened.items() if target.startswith("socket:")]
+    assert set(sockets) <= {"0", "1", "2"}  # Node makes pipes of sockets
 
 
 def _namespace(pid: int) -> str:
@@ -576,6 +621,73 @@ def test_every_language_lives_wherever_contexts_do(place: ServerProcess, dialect
         with Watch(processes_of(place, context)) as processes:
             client.delete_code_context(context)
             assert processes.living() == []
+
+
+REFUSALS = {"NOT_IMPLEMENTED", "FORK_UNSUPPORTED"}
+"""The reasons of the errors that say that contexts of a language can't do something at all."""
+
+
+class Outside:
+    """What code must not reach: a context's file, a process with a secret, and a port of the machine."""
+
+    def __init__(self, client: CodeContextClient) -> None:
+        """Makes all of them; the context is on the server of the client."""
+        self.file_secret, self.process_secret = (f"secret-{uuid.uuid4()}" for _ in range(2))
+        self._client = client
+        self._context = client.create_code_context("bash")
+        client.run_code(BASH.save("secret.txt", self.file_secret), context=self._context)
+        self.file = workspace_of(self._context) / "secret.txt"
+        env = {"PATH": os.environ["PATH"], "SECRET": self.process_secret}
+        self.process = subprocess.Popen(["sleep", "600"], env=env)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+
+    def close(self) -> None:
+        self._listener.close()
+        self.process.kill()
+        self.process.wait()
+        self._client.delete_code_context(self._context)
+
+
+def test_code_reaches_nothing_outside(place: ServerProcess, dialect: Dialect) -> None:
+    """What the server guarantees stops each language's own means; where that is nothing, they reach all."""
+    with CodeContextClient(place.target) as client, closing(Outside(client)) as outside:
+        context = create(client, dialect)
+
+        def told(code: str) -> str:
+            return client.run_code(code, context=context).stdout
+
+        reached = {
+            "no_foreign_files": outside.file_secret in told(dialect.load(str(outside.file))),
+            "no_foreign_processes": outside.process_secret
+            in told(dialect.load(f"/proc/{outside.process.pid}/environ")),
+            "no_network": "connected" in told(dialect.connect(outside.port)),
+        }
+        told(dialect.kill(outside.process.pid))
+        reached["no_foreign_signals"] = outside.process.poll() is not None
+        guaranteed = set(context.isolation.guarantees)
+        assert not [each for each in guaranteed if reached.get(each)]
+        if "--no-pid-namespaces" in place.flags:
+            assert all(reached.values()), "nothing contains it here: can the attempts tell?"
+        client.delete_code_context(context)
+
+
+def test_capabilities_are_told(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """What a runtime lists its contexts can do, and what it does not list is refused."""
+    (info,) = (each for each in client.get_server_info().runtimes if each.name == context.runtime)
+    env_vars = {"ONE": "1"}
+    asks = {
+        "complete": lambda: client.complete_code(context, "1"),
+        "inspect": lambda: client.inspect_code(context, "1"),
+        "fork": lambda: client.delete_code_context(*client.fork_code_context(context)),
+        "environment": lambda: client.run_code("1", context=context, env_vars=env_vars),
+    }
+    refused = {name for name, ask in asks.items() if answer_of(ask) in REFUSALS}
+    if "be interrupted" in dialect.cannot:
+        refused.add("interrupt")
+    assert set(info.capabilities) == {*asks, "interrupt", "input"} - refused
 
 
 def test_aliases(client: CodeContextClient, dialect: Dialect) -> None:

@@ -304,17 +304,6 @@ def test_an_interpreter_that_stands_still_is_killed(
     hasty.delete_code_context(context)
 
 
-def test_a_shell_that_ignores_interrupts_is_killed(hasty: CodeContextClient) -> None:
-    """A shell that ignores the interrupt of its run is killed after the grace time, and the run says so."""
-    context = hasty.create_code_context("bash")
-    with LiveRun(hasty, context, "trap '' INT\necho begun\nwhile :; do :; done") as run:
-        run.begun()
-        stopped = hasty.interrupt_code_context(context)
-        assert stopped is not None
-        assert (stopped.outcome, stopped.state_kept) == (Outcome.INTERRUPTED, False)
-    hasty.delete_code_context(context)
-
-
 @pytest.mark.parametrize("how", ["cancel", "deadline", "connection"])
 @pytest.mark.parametrize("call", ["unary", "stream"])
 def test_a_run_ends_with_its_caller(

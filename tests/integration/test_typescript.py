@@ -27,10 +27,52 @@ def test_types_are_stripped(run) -> None:
     assert run("move({ x: 1 } as Point)").text == "2"
 
 
-def test_enums_and_namespaces(run) -> None:
-    """What needs code made for it works too."""
-    assert run("enum Colour { Red, Green }\nColour.Green").text == "1"
-    assert run("namespace N { export const x: number = 5 }\nN.x").text == "5"
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("enum Colour { Red, Green }\nColour.Green", "1"),
+        ("enum Flag { A = 1 << 0, B = 1 << 1, Both = A | B }\n[Flag.Both, Flag[2]]", "[ 3, 'B' ]"),
+        ("enum Word { Yes = 'yes' }\nWord.Yes", "'yes'"),
+        ("const enum Size { Small = 4 }\nSize.Small", "4"),
+        ("namespace N { export const x: number = 5 }\nN.x", "5"),
+        (
+            (
+                "namespace A.B { export function f(): number { return 1 } }\n"
+                "namespace A { export const two = A.B.f() + 1 }\nA.two"
+            ),
+            "2",
+        ),
+        (
+            (
+                "class P { constructor(private x: number, readonly y = 2, public z?: string) {}\n"
+                "  sum(): number { return this.x + this.y } }\nnew P(1).sum()"
+            ),
+            "3",
+        ),
+        (
+            (
+                "abstract class Q { abstract f(): number }\n"
+                "class R extends Q { override f() { return 6 } }\nnew R().f()"
+            ),
+            "6",
+        ),
+        ("import fs = require('fs')\ntypeof fs.readFileSync", "'function'"),
+        ("declare const nowhere: number\nlet x!: number; x = <any>7; x! satisfies number", "7"),
+        ("function same<T>(x: T): T\nfunction same(x: any) { return x }\nsame<number>(8)", "8"),
+    ],
+)
+def test_what_is_more_than_types(run, code: str, text: str) -> None:
+    """What needs code made for it works too: enums, namespaces, parameter properties and the rest."""
+    assert run(code).text == text
+
+
+def test_enums_and_namespaces_persist(run) -> None:
+    """Enums, namespaces and classes of one run are there in the next one, and a namespace can be extended."""
+    run(
+        "enum E { A, B }\nnamespace N { export const x = 5 }\nclass P { constructor(public a: E) {} }"
+    )
+    assert run("[E[new P(E.B).a], N.x]").text == "[ 'B', 5 ]"
+    assert run("namespace N { export const y = 6 }\n[N.x, N.y]").text == "[ 5, 6 ]"
 
 
 def test_imports(run) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 from support.processes import keeper_of, stopped
+from support.runs import usage_of
 from support.servers import MODES, ServerProcess
 from support.tiers import server_of
 from support.users import open_folder
 
-from codecontext import CodeContext, CodeContextClient, ContextState
-from codecontext.resources import ResourceUsage
+from codecontext import CodeContextClient, ContextState
 
 MIB = 1 << 20
 
@@ -40,48 +40,39 @@ def own(own_server: ServerProcess) -> Iterator[CodeContextClient]:
         yield each
 
 
-def usage(client: CodeContextClient, context: CodeContext) -> ResourceUsage:
-    """What a context uses now; a machine under load may be too slow to measure it at once."""
-    for _ in range(20):
-        measured = client.get_code_context(context).resource_usage
-        if measured is not None:
-            return measured
-    raise AssertionError("it can't be measured")
-
-
 def test_memory_that_is_taken_shows(own: CodeContextClient) -> None:
     """Memory that the code takes is counted as its own, and no more when it is given back."""
     context, other = own.create_code_context(), own.create_code_context()
-    before, before_elsewhere = usage(own, context), usage(own, other)
+    before, before_elsewhere = usage_of(own, context), usage_of(own, other)
     own.run_code(f"block = bytearray({200 * MIB})", context=context)
-    taken = usage(own, context)
+    taken = usage_of(own, context)
     assert 190 * MIB < taken.memory_own_bytes - before.memory_own_bytes < 230 * MIB
     assert taken.memory_bytes - before.memory_bytes > 190 * MIB
     assert taken.memory_bytes > taken.memory_own_bytes
     own.run_code("del block", context=context)
-    assert usage(own, context).memory_own_bytes - before.memory_own_bytes < 30 * MIB
-    assert usage(own, other).memory_own_bytes - before_elsewhere.memory_own_bytes < 30 * MIB
+    assert usage_of(own, context).memory_own_bytes - before.memory_own_bytes < 30 * MIB
+    assert usage_of(own, other).memory_own_bytes - before_elsewhere.memory_own_bytes < 30 * MIB
 
 
 def test_processes_are_counted(own: CodeContextClient) -> None:
     """The interpreter counts as one process, its children and daemons as one each."""
     context = own.create_code_context()
-    assert usage(own, context).processes == 1
+    assert usage_of(own, context).processes == 1
     own.run_code(
         "import subprocess\nchild = subprocess.Popen(['sleep', '1000'])\n"
         "!setsid sleep 1000 > /dev/null 2>&1 &",
         context=context,
     )
-    assert usage(own, context).processes == 3
+    assert usage_of(own, context).processes == 3
     own.run_code("child.kill(); child.wait()", context=context)
-    assert usage(own, context).processes == 2
+    assert usage_of(own, context).processes == 2
 
 
 def test_cpu_time_adds_up(own: CodeContextClient) -> None:
     """CPU time counts the interpreter's, its children's, and that of orphans which have ended."""
     context = own.create_code_context()
     burn = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
-    before = usage(own, context).cpu_time.total_seconds()
+    before = usage_of(own, context).cpu_time.total_seconds()
     own.run_code(burn, context=context)
     own.run_code(f"import subprocess, sys\nrun = [sys.executable, '-c', {burn!r}]", context=context)
     own.run_code("_ = subprocess.run(run)", context=context)
@@ -95,8 +86,8 @@ def test_cpu_time_adds_up(own: CodeContextClient) -> None:
     own.run_code(
         orphan.replace("os.pipe()", "os.pipe(); os.set_inheritable(write, True)"), context=context
     )
-    assert usage(own, context).cpu_time.total_seconds() - before > 1.15
-    assert usage(own, context).processes == 1
+    assert usage_of(own, context).cpu_time.total_seconds() - before > 1.15
+    assert usage_of(own, context).processes == 1
 
 
 def test_what_runs_can_be_measured(own: CodeContextClient) -> None:
@@ -125,4 +116,4 @@ def test_a_keeper_that_is_stopped_costs_the_figure_alone(
     with stopped(keeper_of(own_server, context)):
         found = own.get_code_context(context)
         assert (found.state, found.resource_usage) == (ContextState.IDLE, None)
-    assert usage(own, context).processes == 1
+    assert usage_of(own, context).processes == 1

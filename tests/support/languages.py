@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+from codecontext import CodeContext, CodeContextClient
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Dialect:
     """Sleeps for a minute, in a process of its own where the language does that."""
     strict: str
     """Has a child sleep for a minute, and fails by an error of its own if that fails."""
+    stubborn: str
+    """Writes `begun` as a line, and goes on for ever, whatever SIGINT comes."""
+    hold: str
+    """Takes 64 MiB of memory, and keeps them."""
     hog: str
     """Takes memory without end."""
     torrent: str
@@ -60,12 +67,20 @@ class Dialect:
     """Writes a file's text to standard output."""
     breach: str
     """Writes to every descriptor from 3 on."""
+    unplug: str
+    """Closes every descriptor from 3 on."""
     lines: str
     """Writes the numbers 0 to 999, each on a line."""
     pid: str
     """Writes the interpreter's own pid as a line."""
     command: Callable[[str], str]
     """Runs a command of sh whose output is its own, and fails if that does. The command has no `"`."""
+    spawn: Callable[[str], str]
+    """Starts a command of sh that writes to where the code does, and does not wait for it; as `command`."""
+    kill: Callable[[int], str]
+    """Sends SIGKILL to a process."""
+    connect: Callable[[int], str]
+    """Connects to a port of loopback, and writes `connected` as a line."""
     raw: str
     """Writes the bytes FF, 00, FE and a line's end to standard output."""
     runtime: str | None = None
@@ -78,12 +93,17 @@ class Dialect:
     """What it can't do: have an `environment` for one run, `refuse input` (code that asks goes on where
     nobody can be asked), `be interrupted` and keep its state, `speak last` (what it wrote just before its end
     may be lost), keep the `order` of what goes to standard output and to standard error, write `bytes`
-    that are no text."""
+    that are no text, `hand on` its standard output to what it starts at once, `unplug` what it has open."""
 
     @property
     def name(self) -> str:
         """What tells it from the others."""
         return self.runtime or self.language
+
+
+def create(client: CodeContextClient, dialect: Dialect, **options: Any) -> CodeContext:
+    """Creates a context of the language."""
+    return client.create_code_context(dialect.language, runtime=dialect.runtime, **options)
 
 
 PYTHON = Dialect(
@@ -103,6 +123,11 @@ PYTHON = Dialect(
     sleep="import time; time.sleep(60)",
     strict="import subprocess; subprocess.check_call(['sleep', '60'])",
     torrent="while True: print('x' * 60_000)",
+    stubborn=(
+        "import signal; _ = signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('begun', flush=True)\nwhile True: pass"
+    ),
+    hold="held = bytearray(b'x') * (64 << 20)",
     hog="kept = []\nwhile True: kept.append(bytearray(b'x') * (1 << 20))",
     ask="print('hello ' + input('name? '))",
     variable=lambda name: f"import os; print(os.environ.get('{name}', ''))",
@@ -119,11 +144,18 @@ PYTHON = Dialect(
         "import os\nfor fd in map(int, os.listdir('/proc/self/fd')):\n"
         "    if fd > 2:\n        try: os.write(fd, b'garbage')\n        except OSError: pass"
     ),
+    unplug="import os; os.closerange(3, 1 << 16)",
     lines="for number in range(1000): print(number)",
     pid="import os; print(os.getpid())",
     command=lambda command: (
         "import subprocess\n"
         f'print(subprocess.check_output(["sh", "-c", "{command}"], text=True), end="")'
+    ),
+    spawn=lambda command: f'import subprocess; _ = subprocess.Popen(["sh", "-c", "{command}"])',
+    kill=lambda pid: f"import os; os.kill({pid}, 9)",
+    connect=lambda port: (
+        f"import socket; socket.create_connection(('127.0.0.1', {port}), 30).close(); "
+        "print('connected')"
     ),
     raw=r"import sys; _ = sys.stdout.buffer.write(b'\xff\0\xfe\n')",
 )
@@ -145,6 +177,8 @@ BASH = Dialect(
     sleep="sleep 60",
     strict="sleep 60 || return 7",
     torrent="line=$(printf 'x%.0s' {1..60000}); while :; do echo \"$line\"; done",
+    stubborn="trap '' INT; echo begun; while :; do :; done",
+    hold="printf -v held '%*s' $((64 << 20)) ''",
     hog="kept=xxxxxxxx; while :; do kept=$kept$kept; done",
     ask='read -r -p "name? " who && echo "hello $who"',
     variable=lambda name: f'echo "${{{name}-}}"',
@@ -158,9 +192,16 @@ BASH = Dialect(
         "for path in /proc/$$/fd/*; do\n  fd=${path##*/}\n"
         '  if ((fd > 2)); then eval "echo garbage >&$fd" 2>/dev/null; fi\ndone'
     ),
+    unplug=(
+        "for path in /proc/$$/fd/*; do\n  fd=${path##*/}\n"
+        '  if ((fd > 2)); then eval "exec $fd>&-" 2>/dev/null; fi\ndone'
+    ),
     lines="for ((number = 0; number < 1000; number++)); do echo $number; done",
     pid="echo $$",
     command=lambda command: f"sh -c '{command}'",
+    spawn=lambda command: f"sh -c '{command}' &",
+    kill=lambda pid: f"kill -KILL {pid}",
+    connect=lambda port: f": <>/dev/tcp/127.0.0.1/{port} && echo connected",
     raw=r"printf '\377\0\376\n'",
     cannot=frozenset({"order"}),
 )
@@ -185,6 +226,11 @@ JAVASCRIPT = Dialect(
         "catch (error) { throw new Error('it failed') }"
     ),
     torrent="while (true) process.stdout.write('x'.repeat(60_000))",
+    stubborn=(
+        "require('child_process').execSync("
+        """\"trap '' INT; echo begun; exec sleep 600\", { stdio: 'inherit' })"""
+    ),
+    hold="globalThis.held = Buffer.alloc(64 << 20, 1); undefined",
     hog="const hoard = []; while (true) hoard.push(new Array(1 << 17).fill(1.5))",
     ask="console.log('hello ' + prompt('name? '))",
     variable=lambda name: f"console.log(process.env['{name}'] ?? '')",
@@ -201,10 +247,23 @@ JAVASCRIPT = Dialect(
         "for (const fd of require('fs').readdirSync('/proc/self/fd'))\n"
         "  if (fd > 2) try { require('fs').writeSync(Number(fd), 'garbage') } catch {}"
     ),
+    unplug=(
+        "for (const fd of require('fs').readdirSync('/proc/self/fd'))\n"
+        "  if (fd > 2) try { require('fs').closeSync(Number(fd)) } catch {}"
+    ),
     lines="for (let n = 0; n < 1000; n++) console.log(n)",
     pid="console.log(process.pid)",
     command=lambda command: (
         f'process.stdout.write(require("child_process").execSync("{command}")); undefined'
+    ),
+    spawn=lambda command: (
+        f'require("child_process").spawn("sh", ["-c", "{command}"], {{ stdio: "inherit" }}); undefined'
+    ),
+    kill=lambda pid: f"process.kill({pid}, 'SIGKILL')",
+    connect=lambda port: (
+        "await new Promise((done, fail) => "
+        f"require('net').connect({port}, '127.0.0.1', done).on('error', fail));\n"
+        "console.log('connected')"
     ),
     raw="process.stdout.write(Buffer.from([255, 0, 254, 10])); undefined",
 )
@@ -216,7 +275,7 @@ IPYKERNEL = replace(
     aliases=(),
     runtime="jupyter-python3",
     refusal="StdinNotImplementedError",
-    cannot=frozenset({"environment", "speak last", "order", "bytes"}),
+    cannot=frozenset({"environment", "speak last", "order", "bytes", "hand on"}),
 )
 
 DENO = replace(
@@ -243,6 +302,12 @@ DENO = replace(
         "for (const fd of Deno.readDirSync('/proc/self/fd'))\n"
         "  if (fd.name > 2) try { Deno.writeTextFileSync('/proc/self/fd/' + fd.name, 'garbage') } catch {}"
     ),
+    stubborn=("Deno.addSignalListener('SIGINT', () => {}); console.log('begun'); while (true) {}"),
+    hold="globalThis.held = new Uint8Array(64 << 20).fill(1); undefined",
+    kill=lambda pid: f"Deno.kill({pid}, 'SIGKILL')",
+    connect=lambda port: (
+        f"(await Deno.connect({{ port: {port} }})).close(); console.log('connected')"
+    ),
     pid="console.log(Deno.pid)",
     command=lambda command: (
         f'const done = new Deno.Command("sh", {{ args: ["-c", "{command}"] }}).outputSync();\n'
@@ -252,7 +317,10 @@ DENO = replace(
     syntax_error="Error",
     broken_line=None,
     cannot=frozenset(
-        {"environment", "refuse input", "be interrupted", "speak last", "order", "bytes"}
+        {
+            *("environment", "refuse input", "be interrupted", "speak last", "order", "bytes"),
+            *("hand on", "unplug"),
+        }
     ),
 )
 

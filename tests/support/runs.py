@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from codecontext import CodeContext, CodeContextClient, CodeContextError, ContextState, Outcome
+from codecontext.resources import ResourceUsage
 from codecontext.v1 import execution_pb2
 
 _PAUSE_S = 0.01
@@ -112,6 +113,15 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(_PAUSE_S)
+
+
+def usage_of(client: CodeContextClient, context: CodeContext) -> ResourceUsage:
+    """What a context uses now; a machine under load may be too slow to measure it at once."""
+    for _ in range(20):
+        measured = client.get_code_context(context).resource_usage
+        if measured is not None:
+            return measured
+    raise AssertionError("it can't be measured")
 
 
 def queued(client: CodeContextClient, context: CodeContext, count: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from support.kernels import write_kernelspec
 
 from codecontext_service.config import Config, ConfigError, RuntimeConfig
+from codecontext_service.runtimes.jupyter import Jupyter
 from codecontext_service.runtimes.kernelspecs import Kernelspec, with_kernels
 
 
@@ -77,3 +78,22 @@ def test_a_kernel_is_shown_where_it_is_installed(tmp_path: Path) -> None:
     write_kernelspec(tmp_path, "it", argv=[str(program)], language="x")
     folder = tmp_path / "kernels" / "it"
     assert Kernelspec.read(folder).shown("python") == {str(folder), str(tmp_path / "opt")}
+
+
+@pytest.mark.parametrize(
+    ("spec", "survives"),
+    [
+        ({"argv": ["/opt/bin/python3.11", "-m", "kernel"]}, True),
+        ({"argv": ["/bin/sh"], "interrupt_mode": "message"}, True),
+        ({"argv": ["/bin/sh"], "interrupt_mode": "signal"}, False),
+        ({"argv": ["/bin/sh"]}, False),
+    ],
+)
+def test_an_interrupt_is_promised_where_it_is_known_to_end_the_run_alone(
+    tmp_path: Path, spec: dict[str, object], survives: bool
+) -> None:
+    """A kernel's runtime lists `interrupt` where the kernelspec says more than that it gets SIGINT."""
+    write_kernelspec(tmp_path, "it", language="x", **spec)
+    runtime = RuntimeConfig(name="it", kernelspec=str(tmp_path / "kernels" / "it"), preload=())
+    expected = {"input", "complete", "inspect"} | ({"interrupt"} if survives else set())
+    assert set(Jupyter().capabilities(runtime)) == expected

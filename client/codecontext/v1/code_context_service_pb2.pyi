@@ -1239,8 +1239,9 @@ class RuntimeInfo(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What its contexts can do beyond running code: `fork`, `complete`, `inspect`, `input`, `interrupt`,
-        and `environment`, variables for one run.
+        """What its contexts can do beyond running code: `fork`, `complete`, `inspect`, `input`, `interrupt` (an
+        interrupted run leaves the state as it is; without it an interrupt may be the interpreter's end), and
+        `environment`, variables for one run.
         """
 
     def __init__(

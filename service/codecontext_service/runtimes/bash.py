@@ -11,7 +11,9 @@ from .programs import output_of
 class Bash:
     """What is to be known of Bash."""
 
-    capabilities: tuple[str, ...] = ("interrupt", "input", "environment")
+    def capabilities(self, config: RuntimeConfig) -> tuple[str, ...]:
+        """Returns what its contexts can do."""
+        return ("interrupt", "input", "environment")
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns what it reads beside the system's own: the shell."""

@@ -24,7 +24,16 @@ _LOOK = "import importlib.util; print(importlib.util.find_spec('jupyter_client')
 class Jupyter:
     """What is to be known of kernels, whatever their language."""
 
-    capabilities: tuple[str, ...] = ("interrupt", "input", "complete", "inspect")
+    def capabilities(self, config: RuntimeConfig) -> tuple[str, ...]:
+        """Returns what they can do, as far as the kernelspec tells.
+
+        Raises:
+            ConfigError: The kernelspec can't be used.
+        """
+        common = ("input", "complete", "inspect")
+        if Kernelspec.read(Path(config.kernelspec)).survives_interrupts:
+            return ("interrupt", *common)
+        return common
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns what they read beside the system's own: the kernelspec, and what it starts.

@@ -34,6 +34,8 @@ class Kernelspec:
     language: str
     program: str
     """The first word of its command."""
+    by_message: bool
+    """Whether it is interrupted by a message, and not by SIGINT."""
 
     @classmethod
     def read(cls, folder: Path) -> Kernelspec:
@@ -52,8 +54,18 @@ class Kernelspec:
             raise ConfigError(f"{path} is no JSON") from None
         match spec:
             case {"argv": [str(program), *_], "language": str(language)} if program and language:
-                return cls(folder, language.lower(), program)
+                by_message = spec.get("interrupt_mode") == "message"
+                return cls(folder, language.lower(), program, by_message)
         raise ConfigError(f"{path} is no kernelspec: it names no argv, or no language")
+
+    @property
+    def survives_interrupts(self) -> bool:
+        """Whether it is known that an interrupt ends its run and nothing else.
+
+        SIGINT ends a process that does not care for it, and no kernelspec tells whether its kernel does; what
+        runs under Python does.
+        """
+        return self.by_message or _PYTHON.fullmatch(Path(self.program).name) is not None
 
     def shown(self, interpreter: str) -> set[str]:
         """Returns what its kernel reads of the machine: its own folder, and where its program is installed.

@@ -32,7 +32,9 @@ _OLDEST = {"javascript": (20,), "typescript": (22, 13)}
 class Node:
     """What is to be known of the languages that Node runs."""
 
-    capabilities: tuple[str, ...] = ("interrupt", "input", "environment")
+    def capabilities(self, config: RuntimeConfig) -> tuple[str, ...]:
+        """Returns what its contexts can do."""
+        return ("interrupt", "input", "environment")
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns what it reads beside the system's own: Node, and the worker's code."""

@@ -22,8 +22,12 @@ from .pooled import PooledRuntime
 class Language(Protocol):
     """What is to be known of a language whose interpreters are programs."""
 
-    capabilities: tuple[str, ...]
-    """What they can do, by the names of the API; see `RuntimeInfo.capabilities`."""
+    def capabilities(self, config: RuntimeConfig) -> tuple[str, ...]:
+        """Returns what they can do, by the names of the API; see `RuntimeInfo.capabilities`.
+
+        Raises:
+            ConfigError: The options don't do; the text says why.
+        """
 
     def shown(self, config: RuntimeConfig) -> tuple[str, ...]:
         """Returns the directories and files that they read, beside those of the system."""
@@ -60,7 +64,7 @@ class ProgramRuntime(PooledRuntime):
             cells: Where they live, if the machine allows cells.
         """
         super().__init__(config, cells)
-        self.capabilities = language.capabilities
+        self.capabilities = language.capabilities(config)
         self._language = language
         self._launcher = launcher
         self._forker: ProgramForker | None = None

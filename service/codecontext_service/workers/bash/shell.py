@@ -47,13 +47,15 @@ _PROMPT_COMMAND = r'{ \= "$?"; } 2>/dev/null'
 
 # The functions have names that nobody uses, are parsed before there are aliases, and can't be replaced. What
 # they call is a builtin, unless the code has a function `builtin`. It is unset, in POSIX mode,
-# where nothing hides `unset`.
+# where nothing hides `unset`. The signal that comes past the limit on the size of a file would end the shell:
+# with a trap the builtin fails. That holds for the shell alone: programs have the usual signal.
 _BEGIN = f"""\
 set +H +m +o history
 {{ exec {_ASK}>&10; }} </dev/null 2>/dev/null
 exec 2>&{_ERRORS} {_ERRORS}>&-
 unset -v HISTFILE MAILCHECK
 declare +x PS1 PS2
+trap : XFSZ
 =() {{
   __codecontext_status=${{1-$?}}
   if [[ $__codecontext_status != 0 || ${{__codecontext_run-}} ]]; then

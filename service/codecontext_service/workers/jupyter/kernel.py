@@ -70,6 +70,11 @@ def _shorter(path: str) -> str:
     return min(path, os.path.relpath(path), key=len)
 
 
+def _ignore_excess() -> None:
+    """Has a write past the limit on the size of a file fail, rather than end the kernel."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
 class Kernel:
     """A kernel's process, the four sockets to it, and the pipes of its descriptors 1 and 2."""
 
@@ -117,6 +122,7 @@ class Kernel:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                preexec_fn=_ignore_excess,
             )
         except Exception as error:  # whatever jupyter_client and provisioners raise
             self._remove_files()
