@@ -220,6 +220,9 @@ class Runtime(Protocol):
             InterpreterError: It can't.
         """
 
+    def begin_filling(self) -> None:
+        """Begins to keep the pool full; once it is started."""
+
     async def acquire(self, home: Home, limits: Limits) -> Interpreter:
         """Returns a fresh interpreter, from the pool if there is one that fits.
 

@@ -70,7 +70,7 @@ class ProgramRuntime(PooledRuntime):
         self._forker: ProgramForker | None = None
 
     async def start(self) -> None:
-        """Looks whether the program works, and begins to fill the pool.
+        """Looks whether the program works.
 
         Raises:
             InterpreterError: It does not; the text says why.
@@ -82,7 +82,6 @@ class ProgramRuntime(PooledRuntime):
             raise InterpreterError(f"runtime {self.config.name}: {error}") from error
         self._forker = ProgramForker(self._launcher, program)
         self.failure = ""
-        self.begin_filling()
 
     async def fork(self, cell: Member | None, place: Place | None = None) -> Forked:
         """Starts an interpreter; see `PooledRuntime`."""

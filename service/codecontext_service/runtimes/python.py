@@ -56,7 +56,7 @@ class PythonRuntime(PooledRuntime):
         self._started = asyncio.Event()
 
     async def start(self) -> None:
-        """Starts the zygote and begins to fill the pool.
+        """Starts the zygote.
 
         Raises:
             InterpreterError: The zygote can't start; the text says why.
@@ -67,7 +67,6 @@ class PythonRuntime(PooledRuntime):
         except (ZygoteLost, LauncherLost, OrderError, OSError) as error:
             raise InterpreterError(f"runtime {self.config.name}: {error}") from error
         self._tasks.append(asyncio.create_task(self._supervise()))
-        self.begin_filling()
 
     async def copy(
         self, interpreter: Interpreter, home: Home, limits: Limits, *, allow_threads: bool

@@ -55,6 +55,9 @@ class Runtimes:
                 )
 
         await asyncio.gather(*map(start, self))
+        for runtime in self:  # not before: it would keep the processors from what is waited for
+            if not runtime.failure:
+                runtime.begin_filling()
 
     def default_of(self, language: str) -> Runtime | None:
         """Returns the runtime that a language takes by default; None if it is unknown."""

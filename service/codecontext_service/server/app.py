@@ -7,23 +7,10 @@ import logging
 import signal
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import grpc
 import uvloop
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from codecontext.v1 import (
-    code_context_service_pb2,
-    code_context_service_pb2_grpc,
-    file_service_pb2,
-    sandbox_service_pb2,
-    sandbox_service_pb2_grpc,
-)
-from codecontext_service.api.code_contexts import CodeContextServicer
-from codecontext_service.api.files import FileServicer, add_file_service
-from codecontext_service.api.host import HostInfo
-from codecontext_service.api.sandboxes import SandboxServicer
 from codecontext_service.config import Config, ConfigError
 from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.contexts.provision import usual_setup
@@ -40,22 +27,15 @@ from codecontext_service.workers.jail import WORKSPACE
 
 from .containing import Contained, contain
 from .isolation import check_required, open_control_groups, uncontained
-from .listeners import bind, check_listeners
+from .listeners import check_listeners
 from .memory import keep_buffers
 from .state_dir import StateDirectory
 
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
+
 logger = logging.getLogger(__name__)
 
-_SERVICES = tuple(
-    descriptor.services_by_name[name].full_name
-    for descriptor, name in (
-        (code_context_service_pb2.DESCRIPTOR, "CodeContextService"),
-        (sandbox_service_pb2.DESCRIPTOR, "SandboxService"),
-        (file_service_pb2.DESCRIPTOR, "FileService"),
-    )
-)
-_LOOKAHEAD_BYTES = 4 << 20
-"""How much of a stream of requests is received before it is asked for."""
 _STOP_S = 2.0
 """How long calls that still go on have after everything is gone, for instance health watches."""
 
@@ -66,8 +46,7 @@ class _Parts:
     sandboxes: SandboxManager
     runtimes: Runtimes
     contained: Contained
-    health: health.aio.HealthServicer
-    grpc: grpc.aio.Server
+    endpoint: Endpoint
 
 
 class Server:
@@ -127,62 +106,32 @@ class Server:
             except ConfigError:
                 await contained.end()
                 raise
-        host = HostInfo(launcher.containment)
         if cells.full:  # the workspace has the same name in all
-            limits = config.default_limits.without(host.unkept_limits)
+            limits = config.default_limits.without(launcher.containment.unkept_limits)
             for runtime in runtimes:
                 runtime.usual = usual_setup(runtime, WORKSPACE, limits)
         _log_guarantees(launcher.containment)
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", config.max_receive_message_bytes),
-                ("grpc.max_send_message_length", 16 << 20),
-                # What comes faster than it is taken waits at its sender, but for this much of a stream.
-                ("grpc.http2.bdp_probe", 0),
-                ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
-                ("grpc.so_reuseport", 0),  # a second server on the same port is an error
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-                ("grpc.http2.max_ping_strikes", 0),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.keepalive_time_ms", 20_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-            ]
-        )
-        checks = health.aio.HealthServicer()
-        self._parts = _Parts(manager, sandboxes, runtimes, contained, checks, server)
-        await self._set_health(serving=False)
-        code_context_service_pb2_grpc.add_CodeContextServiceServicer_to_server(
-            CodeContextServicer(config, manager, sandboxes, runtimes, host), server
-        )
-        sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(
-            SandboxServicer(config, sandboxes, manager.answers, host), server
-        )
-        add_file_service(FileServicer(sandboxes), server)
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        reflection.enable_server_reflection(
-            (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        starting = asyncio.create_task(runtimes.start())
+        endpoint: Endpoint | None = None
         try:
-            self.addresses = bind(server, config)
-            await server.start()
-            await runtimes.start()
+            make_endpoint = await asyncio.to_thread(
+                _load_endpoint
+            )  # while interpreters load theirs
+            endpoint = make_endpoint(config, launcher.containment, manager, sandboxes, runtimes)
+            self.addresses = await endpoint.start()
+            await starting
         except BaseException:
-            await server.stop(0)
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            if endpoint is not None:
+                await endpoint.stop(0)
             for runtime in runtimes:
                 await runtime.stop()
             await contained.end()
             raise
+        self._parts = _Parts(manager, sandboxes, runtimes, contained, endpoint)
         manager.phase = "serving"
-        await self._set_health(serving=True)
-
-    async def _set_health(self, *, serving: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING
-            if serving
-            else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for name in ("", *_SERVICES):
-            await self._parts.health.set(name, status)
+        await endpoint.say(serving=True)
 
     def force(self) -> None:
         """Ends the grace time of a drain."""
@@ -195,7 +144,7 @@ class Server:
             Whether everything is gone.
         """
         logger.info("draining", extra={"grace_s": self.config.drain_grace_s})
-        await self._set_health(serving=False)
+        await self._parts.endpoint.say(serving=False)
         contexts_gone = await self._parts.manager.drain(self.config.drain_grace_s, self._force)
         return await self._parts.sandboxes.drain() and contexts_gone
 
@@ -210,7 +159,7 @@ class Server:
         Returns:
             Whether all of them have ended by now.
         """
-        await self._parts.grpc.stop(0 if self._force.is_set() else _STOP_S)
+        await self._parts.endpoint.stop(0 if self._force.is_set() else _STOP_S)
         for runtime in self._parts.runtimes:
             await runtime.stop()
         ended = await self._parts.contained.end()
@@ -264,6 +213,13 @@ def serve(config: Config) -> int:
     """
     keep_buffers()
     return uvloop.run(_serve(config))
+
+
+def _load_endpoint() -> type[Endpoint]:
+    """Imports gRPC, the messages and what turns calls into ours."""
+    from .endpoint import Endpoint
+
+    return Endpoint
 
 
 def _log_guarantees(containment: Containment) -> None:

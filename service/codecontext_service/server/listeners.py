@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import stat
 from pathlib import Path
-
-import grpc
+from typing import TYPE_CHECKING
 
 from codecontext_service.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    import grpc
 
 
 def _is_loopback(host: str) -> bool:
