@@ -62,6 +62,8 @@ class Process:
             pidfd: Its pidfd.
         """
         self.pid = pid
+        self.own_pid = _own_pid(pidfd)
+        """Its pid as this server sees it: 0 if it had ended at once, and -1 if it can't be seen from here."""
         self.alive = True
         """Whether it has not ended yet, as far as its pidfd tells."""
         self._pidfd = pidfd
@@ -72,12 +74,6 @@ class Process:
         self.ended: asyncio.Future[ProcessExit] = self._loop.create_future()
         """Done once it has ended, and it is known how, or that nobody will tell."""
         self._loop.add_reader(pidfd, self._on_exit)
-
-    @property
-    def own_pid(self) -> int:
-        """Its pid as this server sees it: 0 when it has ended, and -1 if it can't be seen from here."""
-        with Path(f"/proc/self/fdinfo/{self._pidfd}").open() as lines:
-            return next((int(line[4:]) for line in lines if line.startswith("Pid:")), -1)
 
     def kill(self) -> None:
         """Kills it, if it lives."""
@@ -153,6 +149,11 @@ class Process:
     def _end(self, exit_: ProcessExit) -> None:
         if not self.ended.done():
             self.ended.set_result(exit_)
+
+
+def _own_pid(pidfd: int) -> int:
+    with Path(f"/proc/self/fdinfo/{pidfd}").open() as lines:
+        return next((int(line[4:]) for line in lines if line.startswith("Pid:")), -1)
 
 
 def _kill_and_help(pidfd: int) -> None:
