@@ -152,7 +152,8 @@ class Config:
     """Guarantees without which the server does not start, by name; `codecontext doctor` lists them."""
 
     read_only_paths: tuple[str, ...] = ()
-    """Directories and files of the machine that code may read in cells, under their own names."""
+    """Directories and files of the machine that code may read in cells, under their own names. It could
+    connect to Unix sockets in them: the server does not start if it is to listen on one."""
 
     first_uid: int = 220_000
     """The first of the 65,536 users that sandboxes get when the server runs as root; nothing else may

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.machine import skip, why_no_memory_groups
 from support.processes import interpreter_of
 from support.runs import until
 from support.servers import ServerProcess
@@ -35,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with ServerProcess(tmp_path_factory.mktemp("groups") / "state") as process:
         with CodeContextClient(process.target) as client:
             if "memory_limit_hard" not in client.get_server_info().isolation.guarantees:
-                pytest.skip("this machine has no control groups for this user")
+                skip("there are no control groups", proof=why_no_memory_groups())
         yield process
 
 
@@ -199,7 +200,7 @@ def test_nothing_is_left_of_a_server(tmp_path: Path) -> None:
         with CodeContextClient(server.target) as client:
             client.create_code_context()
             if not groups_of(server.pid):
-                pytest.skip("this machine has no control groups for this user")
+                skip("there are no control groups", proof=why_no_memory_groups())
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
         assert not groups_of(server.pid)
@@ -209,7 +210,7 @@ def test_the_next_server_removes_what_a_dead_one_has_left(tmp_path: Path) -> Non
     """The control groups of a server that was killed go when the next one starts, those of others stay."""
     with ServerProcess(tmp_path / "other") as other, ServerProcess(tmp_path / "dead") as dead:
         if not (kept := groups_of(other.pid)):
-            pytest.skip("this machine has no control groups for this user")
+            skip("there are no control groups", proof=why_no_memory_groups())
         with CodeContextClient(dead.target) as client:
             client.create_code_context()
         assert groups_of(dead.pid)

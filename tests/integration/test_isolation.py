@@ -288,6 +288,8 @@ def test_what_a_tier_lacks_is_the_same_wherever_it_is_told(tmp_path: Path) -> No
 
 
 USUAL = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+mknod,+setfcap,+setgid,+setpcap,+setuid"
+USUAL += ",+sys_chroot"
+"""What root has in an ordinary container, as far as it matters here."""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to have less than root")
@@ -301,6 +303,20 @@ def test_a_root_with_few_rights_gets_what_the_doctor_says(open_path: Path) -> No
         isolation = asking.get_server_info().isolation
     assert isolation.tier == found["tier"] != "none"
     assert list(isolation.guarantees) == found["guarantees"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to have less than root")
+@pytest.mark.parametrize("more", ["", ",+sys_ptrace"], ids=["by user namespaces", "with users"])
+def test_a_root_that_may_make_namespaces_has_cells(open_path: Path, more: str) -> None:
+    """Root with the rights for namespaces has cells, and counts their processes if it may join other users'."""
+    some = ("setpriv", "--inh-caps=-all", f"--bounding-set={USUAL},+sys_admin,+net_admin{more}")
+    if proof := why_no_namespaces(some):
+        skip("there are no cells", proof)
+    with ServerProcess(open_path, prefix=some) as each, CodeContextClient(each.target) as asking:
+        isolation = asking.get_server_info().isolation
+        assert isolation.tier == "cell"
+        assert ("process_limit" in isolation.guarantees) is bool(more)
+        assert asking.run_code("6 * 7").text == "42"
 
 
 def test_nothing_starts_uncontained_unasked(tmp_path: Path) -> None:

@@ -575,13 +575,18 @@ def _in_namespace(namespace: str) -> list[int]:
 def test_files_are_shared_in_a_sandbox(
     client: CodeContextClient, context: CodeContext, dialect: Dialect
 ) -> None:
-    """Files that are written in one language are read in others of the same sandbox."""
-    client.run_code(dialect.save("shared.txt", f"from {dialect.language}"), context=context)
+    """Files that are written in one language are read in others of the same sandbox, in cells in /tmp too."""
+    names = ["shared.txt"]
+    if client.get_server_info().isolation.tier == "cell":
+        names.append("/tmp/shared.txt")
+    for name in names:
+        client.run_code(dialect.save(name, f"{name} of {dialect.language}"), context=context)
     for other in NATIVE:
         reader = create(client, other, sandbox_id=context.sandbox_id)
-        read = client.run_code(other.load("shared.txt"), context=reader)
+        for name in names:
+            read = client.run_code(other.load(name), context=reader)
+            assert read.stdout == f"{name} of {dialect.language}"
         client.delete_code_context(reader)
-        assert read.stdout == f"from {dialect.language}"
 
 
 @pytest.fixture(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.servers import ServerProcess
+from support.machine import skip, why_no_namespaces
+from support.servers import ServerProcess, serve_command
 
 from codecontext import CodeContextClient, Outcome
 
@@ -62,3 +64,28 @@ def test_what_is_shown_is_neither_written_nor_does_it_show_more(
     hidden = f"{folder}-hidden"
     ran = client.run_code(f"import os; os.path.exists({hidden!r})", context=context)
     assert ran.text == "False"
+
+
+@pytest.mark.parametrize("socket", ["{}/inner/s", "{}-link/s", "/opt/codecontext-test-s"])
+def test_the_server_does_not_listen_where_code_could_call_it(
+    folder: Path, tmp_path: Path, socket: str
+) -> None:
+    """A Unix socket in what is shown, by whatever name, starts no server, and the refusal says why."""
+    if proof := why_no_namespaces():
+        skip("there are no cells", proof)
+    link, path = folder.with_name(f"{folder.name}-link"), socket.format(folder)
+    flags = ("--read-only-paths", str(folder), "--listen", f"unix:{path}")
+    link.symlink_to(folder / "inner")
+    try:
+        done = subprocess.run(
+            serve_command(tmp_path, *flags),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    finally:
+        link.unlink()
+    assert done.returncode == 2, done.stderr
+    assert f"listen: code in cells could call unix:{path}" in done.stderr
+    assert not Path(path).exists()

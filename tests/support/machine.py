@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -42,6 +43,26 @@ def why_no_landlock() -> str:
     if libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION) > 0:
         return ""
     return f"Landlock: {os.strerror(ctypes.get_errno())}"
+
+
+@functools.cache
+def why_no_memory_groups() -> str:
+    """Returns what keeps this process from making a control group for memory; empty if nothing does.
+
+    In version 2 who has to share its own group can't have any below it, so that says nothing.
+    """
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = [line.split(":", 2)[2] for line in lines if ":memory:" in line]
+    if not own:
+        return "no control groups of version 1"
+    hierarchy = Path("/sys/fs/cgroup/memory")
+    trial = Path(f"{hierarchy}{own[0]}", f"codecontext-test-{os.getpid()}")
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def skip(reason: str, proof: str) -> NoReturn:

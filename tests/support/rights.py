@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from codecontext_service.workers import mounts, probes, syscalls, tiers
+from codecontext_service.workers import mounts, probes, selftest, syscalls, tiers
 from codecontext_service.workers.confinement import ConfinementError, confine
 from support.attempts import error_of, list_folder, use_device
 
@@ -219,3 +219,14 @@ def probe_badly() -> list[tuple[bool, str]]:
         probes.probe("dies", lambda: os.kill(os.getpid(), signal.SIGKILL)),
     ]
     return [(each.works, each.reason) for each in found]
+
+
+def self_test(options: dict[str, Any]) -> set[str]:
+    """What a server's self-test says of this process: in words, what it could do."""
+    return {words for _, words in selftest.broken_guarantees(options)}
+
+
+def self_test_in_disguise(options: dict[str, Any], uid: int) -> set[str]:
+    """The same of one that is another user and still has all of root's rights."""
+    os.setresuid(uid, 0, 0)
+    return self_test(options)

@@ -18,6 +18,7 @@ NAMES = (
     "namespaces",
     "network",
     "own_uid",
+    "own_uid_joined",
     "own_uid_folder",
     "user_namespace",
     "user_namespace_mounts",
@@ -26,7 +27,7 @@ NAMES = (
     "user_namespace_network",
     "user_namespace_process_limit",
 )
-DIRECT = {"mounts", "own_proc", "namespaces", "network"}
+DIRECT = {"mounts", "own_proc", "namespaces", "network", "own_uid_joined"}
 BY_USER_NAMESPACE = {name for name in NAMES if name.startswith("user_namespace")}
 SHARED = {
     "no_network",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codecontext_service.server.isolation import Groups
 
 _CELLS = (
-    "run the server as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or allow user namespaces: "
+    "run the server as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_SYS_PTRACE, or allow user namespaces: "
     "kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, "
     "kernel.apparmor_restrict_unprivileged_userns=0; in a container these need a seccomp profile that "
     "allows unshare and mount, and a /proc of which nothing is masked (procMount: Unmasked)"
@@ -33,8 +33,8 @@ _HOW = {
         "`systemd-run --user --scope -p Delegate=yes codecontext serve`, or a container with writable cgroups"
     ),
     "process_limit": (
-        "run the server as an ordinary user, or as root with CAP_SYS_ADMIN and CAP_NET_ADMIN: root's processes "
-        "in a user namespace are not counted"
+        "run the server as an ordinary user, or as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_SYS_PTRACE: "
+        "root's processes in a user namespace are not counted"
     ),
 }
 """What gives a guarantee that is missing though there are cells."""

@@ -17,6 +17,7 @@ from codecontext_service.processes.containment import Containment
 from codecontext_service.processes.control_groups import ControlGroups
 from codecontext_service.processes.control_trees import CPU, MEMORY
 from codecontext_service.runtimes.languages import program_of
+from codecontext_service.workers.jail import SYSTEM, under
 from codecontext_service.workers.tiers import (
     DESCENDANTS_DIE,
     DIES_WITH_SERVER,
@@ -148,10 +149,15 @@ def check_required(config: Config, containment: Containment) -> None:
     """Checks that a way to contain contexts is as the options ask for.
 
     Raises:
-        ConfigError: It lacks a guarantee that is required, or would let others use what nothing contains.
+        ConfigError: It lacks a guarantee that is required, would let others use what nothing contains, or
+            would let code call this server.
     """
     if containment.tier == "none":
         config.check_unisolated_listeners()
+    if (
+        containment.cells == "full"
+    ):  # elsewhere no filter lets code make Unix sockets, or nothing stops it
+        _check_sockets(config, (*SYSTEM, *containment.shown))
     for name in config.require:
         if name not in GUARANTEES:
             raise ConfigError(
@@ -162,6 +168,19 @@ def check_required(config: Config, containment: Containment) -> None:
         raise ConfigError(
             f"require: the isolation {containment.tier} does not give {', '.join(lacking)} here"
         )
+
+
+def _check_sockets(config: Config, shown: tuple[str, ...]) -> None:
+    for address in config.listen:
+        if address.startswith("unix:"):
+            path = Path(address.removeprefix("unix:"))
+            names = {str(path), str(path.parent.resolve() / path.name)}
+            for each in shown:
+                if any(under(name, (each,)) for name in names):
+                    raise ConfigError(
+                        f"listen: code in cells could call {address}, since it is shown {each}; "
+                        "put the socket elsewhere"
+                    )
 
 
 async def assess(groups: Groups) -> dict[str, Any]:

@@ -217,6 +217,33 @@ def _own_uid(uid: int) -> None:
     _expect_process_limit(others=0)
 
 
+def _own_uid_joined(uid: int) -> None:
+    """The namespaces of another user's process can be joined, as those of a cell are."""
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWIPC)
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            theirs.send(b"1")
+            theirs.recv(1)  # until the parent has closed its end
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        _expect(bool(ours.recv(1)), "its user can't have namespaces")
+        pidfd = os.pidfd_open(child)
+        try:
+            syscalls.setns(pidfd, syscalls.CLONE_NEWIPC)
+        finally:
+            os.close(pidfd)
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+
+
 def _own_uid_folder(uid: int) -> None:
     """A folder can be given to another user, whose processes can be ended."""
     import tempfile  # as above
@@ -314,6 +341,7 @@ def probe_layers(own_uid: int = 60001) -> tuple[Layer, ...]:
         ("namespaces", _namespaces),
         ("network", _network),
         ("own_uid", lambda: _own_uid(own_uid)),
+        ("own_uid_joined", lambda: _own_uid_joined(own_uid)),
         ("own_uid_folder", lambda: _own_uid_folder(own_uid)),
         ("user_namespace", _user_namespace),
         ("user_namespace_mounts", _in_user_namespace(_mounts)),

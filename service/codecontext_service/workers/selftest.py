@@ -104,8 +104,6 @@ def _fills_more_than_it_may(options: dict[str, Any]) -> None:
 _FORBIDDEN: tuple[tuple[str, str, Callable[[dict[str, Any]], None]], ...] = (
     (NO_FOREIGN_FILES, "it reads a file of the server's", _reads_a_secret),
     (NO_FOREIGN_FILES, "it writes to a folder of the server's", _writes_outside),
-    (NO_FOREIGN_FILES, "it makes namespaces, and could mount in them", _mounts),
-    (NO_FOREIGN_FILES, "it becomes root", _becomes_root),
     (NO_FOREIGN_SIGNALS, "it signals the server", _signals_others),
     (NO_FOREIGN_SIGNALS, "it signals the process that holds it", _signals_its_keeper),
     (
@@ -117,6 +115,9 @@ _FORBIDDEN: tuple[tuple[str, str, Callable[[dict[str, Any]], None]], ...] = (
     (NO_NETWORK, "it reaches a port of the machine's loopback", _reaches_the_machine),
     (PROCESS_LIMIT, "it starts more processes than it may", _starts_too_many),
     (DISK_LIMIT, "its workspace has more room than it may", _fills_more_than_it_may),
+    # Last, since where they work this process is another one afterwards.
+    (NO_FOREIGN_FILES, "it becomes root", _becomes_root),
+    (NO_FOREIGN_FILES, "it makes namespaces, and could mount in them", _mounts),
 )
 
 

@@ -50,7 +50,15 @@ _KEPT_BY_ANY_TIER = _KEPT_WITHOUT_LAYERS | {
 }
 """Without pid namespaces code sees that other processes are there, and their commands; not into them."""
 
-_CELL_AS_ROOT = ("seccomp", "mounts", "own_proc", "namespaces", "network", "own_uid")
+_CELL_AS_ROOT = (
+    "seccomp",
+    "mounts",
+    "own_proc",
+    "namespaces",
+    "network",
+    "own_uid",
+    "own_uid_joined",
+)
 _CELL_BY_USER_NAMESPACE = (
     "seccomp",
     "user_namespace",
