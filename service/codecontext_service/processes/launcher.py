@@ -58,6 +58,7 @@ class Launcher:
             "cells": self.containment.cells,
             "jail": {"folder": str(self._jail), "shown": self.containment.shown},
             "server_pid": os.getpid(),
+            "own_uids": self.containment.own_uids,
             "tier": self.containment.of_interpreters,
         }
         loop = asyncio.get_running_loop()

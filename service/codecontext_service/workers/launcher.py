@@ -55,21 +55,22 @@ def _bare_cells_work() -> bool:
     """Tries it in a child process, since there is no way back from a namespace."""
 
     def attempt() -> None:
-        _enter_pid_namespace(os.getppid())
+        _enter_pid_namespace(os.getppid(), as_root=os.geteuid() == 0)
         check_bare_cells()
 
     return os.waitpid(fork(attempt), 0)[1] == 0
 
 
-def _enter_pid_namespace(parent: int) -> None:
+def _enter_pid_namespace(parent: int, *, as_root: bool) -> None:
     """Enters a new pid namespace with its own /proc, in a child of this process.
 
     Returns in that child, its pid 1. The process itself waits for it and exits as it does.
 
     Args:
         parent: The parent's pid, with which both are to end.
+        as_root: Whether this process has the rights for that outside of a user namespace.
     """
-    if os.geteuid() != 0:
+    if not as_root:
         syscalls.enter_user_namespace()
     syscalls.die_with_parent(parent)  # a new user namespace takes an earlier wish back
     syscalls.unshare(syscalls.CLONE_NEWPID)
@@ -258,7 +259,8 @@ def main() -> None:
     if cells == "bare" and not _bare_cells_work():
         cells = ""
     if cells:
-        _enter_pid_namespace(options["server_pid"])
+        as_root = options["own_uids"] if cells == "full" else os.geteuid() == 0
+        _enter_pid_namespace(options["server_pid"], as_root=as_root)
     else:
         syscalls.become_subreaper()
     if cells == "full":
