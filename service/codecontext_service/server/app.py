@@ -27,7 +27,6 @@ from codecontext_service.workers.jail import WORKSPACE
 
 from .containing import Contained, contain
 from .isolation import check_required, open_control_groups, uncontained
-from .listeners import check_listeners
 from .memory import keep_buffers
 from .state_dir import StateDirectory
 
@@ -68,7 +67,6 @@ class Server:
         """
         self.config.check()
         config = self.config = with_kernels(self.config)
-        check_listeners(config)
         try:
             self._state = StateDirectory(config.state_dir)
         except OSError as error:

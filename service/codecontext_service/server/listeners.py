@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,38 +10,6 @@ from codecontext_service.config import Config, ConfigError
 
 if TYPE_CHECKING:
     import grpc
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def check_listeners(config: Config) -> None:
-    """Checks the addresses before anything is started.
-
-    Raises:
-        ConfigError: One can't be used, or would let others run code here.
-    """
-    for address in config.listen:
-        if address.startswith("unix:"):
-            if not Path(address.removeprefix("unix:")).is_absolute():
-                raise ConfigError(
-                    f"listen: {address!r} needs an absolute path: unix:/run/codecontext.sock"
-                )
-            continue
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65_535:
-            raise ConfigError(f"listen: {address!r} is no address: take host:port or unix:/path")
-        if not _is_loopback(host) and not config.insecure:
-            raise ConfigError(
-                f"listen: whoever reaches {address} could run code here without credentials; "
-                "listen on 127.0.0.1 or a unix socket, or say --insecure"
-            )
 
 
 def bind(server: grpc.aio.Server, config: Config) -> list[str]:
