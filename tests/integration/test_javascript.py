@@ -392,6 +392,48 @@ def test_an_error_that_can_not_be_shown_ends_nothing(run) -> None:
     assert run("2").text == "2"
 
 
+@pytest.mark.parametrize(
+    "thrown",
+    [
+        "{ constructor: { name: Symbol('s') } }",
+        "Object.assign(new Error(), { name: Symbol('s') })",
+        "Object.defineProperty(new Error(), 'message', { value: { toString() { throw 1 } } })",
+        "new Proxy({}, { get() { throw new Error('no') } })",
+    ],
+)
+def test_whatever_is_thrown_is_told_of(run, thrown: str) -> None:
+    """Nothing that the code throws ends the interpreter, or keeps the run from ending."""
+    raised = run(f"throw {thrown}")
+    assert (raised.outcome, raised.state_kept) == ("RAISED", True)
+    assert raised.error is not None
+    assert run("1").text == "1"
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        "Array.prototype.push = null",
+        "Array.prototype[Symbol.iterator] = null",
+        "Buffer.from = null",
+        "Buffer.prototype.subarray = null",
+        "String.prototype.split = null",
+        "process.env = null",
+        "require('util').types.isPromise = null",
+    ],
+)
+def test_an_interpreter_that_is_sabotaged_says_what_failed(
+    run, client: CodeContextClient, context: CodeContext, sabotage: str
+) -> None:
+    """Where code takes away what the interpreter needs a run is CRASHED, stderr tells why, and none hangs."""
+    execution = run(f"{sabotage}; 0")
+    if execution.state_kept:
+        execution = run("throw new Error('next')")
+    assert execution.outcome == "CRASHED"
+    assert "the interpreter failed: TypeError" in execution.stderr
+    client.restart_code_context(context)
+    assert run("1").text == "1"
+
+
 def test_a_node_of_ones_own(tmp_path: Path) -> None:
     """A runtime may name another Node, which then runs its code."""
     node = shutil.which("node")

@@ -9,6 +9,7 @@
 
 const fs = require('node:fs');
 const net = require('node:net');
+const { orEnd } = require('./failure.js');
 const { NEVER } = require('./shared.js');
 
 const MAX_CONTENT = 64 * 1024;
@@ -71,7 +72,7 @@ class Channel {
       onread: {
         buffer: Buffer.allocUnsafeSlow(MAX_CONTENT),
         callback: (size, buffer) => {
-          this.#interrupts.holdOff(() => this.#take(buffer.subarray(0, size)));
+          this.#interrupts.holdOff(() => orEnd(() => this.#take(buffer.subarray(0, size))));
           this.#deliver();
           return true;
         },
@@ -89,19 +90,21 @@ class Channel {
   waitFor(onMessage) {
     let goesOn = true;
     for (let waited = 1; goesOn; waited = Math.min(2 * waited, MAX_WAIT_MS)) {
-      this.#interrupts.holdOff(() => {
+      this.#interrupts.holdOff(() => orEnd(() => {
         this.#read();
         for (const [kind, message] of this.#messages()) goesOn = onMessage(kind, message) && goesOn;
-      });
+      }));
       if (goesOn) wait(this.#shared, NEVER, 0, waited); // here, and only here, an interrupt may end it
     }
   }
 
   /** Reads what has come; messages other than interrupts are left for who waits, or for the event loop. */
   look() {
-    this.#read();
-    this.#left = this.#messages();
-    if (this.#left.length) immediately(() => this.#deliver());
+    orEnd(() => {
+      this.#read();
+      this.#left = this.#messages();
+      if (this.#left.length) immediately(() => this.#deliver());
+    });
   }
 
   /**
@@ -197,7 +200,7 @@ class Channel {
 
   #deliver() {
     let messages;
-    this.#interrupts.holdOff(() => { messages = this.#messages(); });
+    this.#interrupts.holdOff(() => { messages = orEnd(() => this.#messages()); });
     for (const [kind, message] of messages) this.#onMessage(kind, message);
   }
 

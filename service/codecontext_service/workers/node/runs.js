@@ -4,6 +4,7 @@
 
 const util = require('node:util');
 const { Kind } = require('./channel.js');
+const { orEnd } = require('./failure.js');
 const { cpuTime, peakMemory } = require('./usage.js');
 
 const IMPORT = /\bimport\b/;
@@ -35,7 +36,11 @@ class Runs {
   }
 
   /** Begins a run. */
-  begin({ code, env, execution_count: count, allow_input: allowInput }) {
+  begin(order) {
+    orEnd(() => this.#begin(order));
+  }
+
+  #begin({ code, env, execution_count: count, allow_input: allowInput }) {
     if (!this.#watched) {
       this.#interrupts.waitForWatcher();
       this.#watched = true;
@@ -82,20 +87,24 @@ class Runs {
       this.#raise(run, error);
       return;
     }
-    this.#end(run, null, false);
+    orEnd(() => this.#end(run, null, false));
   }
 
   #raise(run, error, found) {
     if (run !== this.#current || this.#interrupts.terminating) return;
     const parsed = found?.line ? { line: found.line, column: found.column, code: run.code } : undefined;
-    // It may be what the interrupt of a child has led to.
-    this.#end(run, this.#errors.describe(error, run.cell, parsed), this.#interrupts.wanted);
+    orEnd(() => {
+      // It may be what the interrupt of a child has led to.
+      this.#end(run, this.#errors.describe(error, run.cell, parsed), this.#interrupts.wanted);
+    });
   }
 
   #onInterrupted(run, frames) {
     if (run !== this.#current) return;
-    this.#evaluator.renew();
-    this.#end(run, this.#errors.interrupted(frames, run.cell), true);
+    orEnd(() => {
+      this.#evaluator.renew();
+      this.#end(run, this.#errors.interrupted(frames, run.cell), true);
+    });
   }
 
   #end(run, error, interrupted) {
