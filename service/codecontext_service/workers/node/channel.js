@@ -9,6 +9,7 @@
 
 const fs = require('node:fs');
 const net = require('node:net');
+const { orEnd } = require('./failure.js');
 const { NEVER } = require('./shared.js');
 
 const MAX_CONTENT = 64 * 1024;
@@ -46,7 +47,6 @@ class Channel {
   #next = 0;
   #left = [];
   #onMessage = null;
-  #orEnd = null;
 
   /**
    * @param {number} fd - The socket.
@@ -63,18 +63,16 @@ class Channel {
   /**
    * Begins to listen.
    * @param {(kind: string, message: object) => void} onMessage - Takes each message.
-   * @param {(action: () => void) => void} orEnd - Does what must not fail.
    */
-  listen(onMessage, orEnd) {
+  listen(onMessage) {
     this.#onMessage = onMessage;
-    this.#orEnd = orEnd;
     const socket = new net.Socket({
       fd: this.#fd,
       writable: false,
       onread: {
         buffer: Buffer.allocUnsafeSlow(MAX_CONTENT),
         callback: (size, buffer) => {
-          orEnd(() => this.#interrupts.holdOff(() => this.#take(buffer.subarray(0, size))));
+          this.#interrupts.holdOff(() => orEnd(() => this.#take(buffer.subarray(0, size))));
           this.#deliver();
           return true;
         },
@@ -92,19 +90,21 @@ class Channel {
   waitFor(onMessage) {
     let goesOn = true;
     for (let waited = 1; goesOn; waited = Math.min(2 * waited, MAX_WAIT_MS)) {
-      this.#interrupts.holdOff(() => {
+      this.#interrupts.holdOff(() => orEnd(() => {
         this.#read();
         for (const [kind, message] of this.#messages()) goesOn = onMessage(kind, message) && goesOn;
-      });
+      }));
       if (goesOn) wait(this.#shared, NEVER, 0, waited); // here, and only here, an interrupt may end it
     }
   }
 
   /** Reads what has come; messages other than interrupts are left for who waits, or for the event loop. */
   look() {
-    this.#read();
-    this.#left = this.#messages();
-    if (this.#left.length) immediately(() => this.#deliver());
+    orEnd(() => {
+      this.#read();
+      this.#left = this.#messages();
+      if (this.#left.length) immediately(() => this.#deliver());
+    });
   }
 
   /**
@@ -199,11 +199,9 @@ class Channel {
   }
 
   #deliver() {
-    this.#orEnd(() => {
-      let messages;
-      this.#interrupts.holdOff(() => { messages = this.#messages(); });
-      for (const [kind, message] of messages) this.#onMessage(kind, message);
-    });
+    let messages;
+    this.#interrupts.holdOff(() => { messages = orEnd(() => this.#messages()); });
+    for (const [kind, message] of messages) this.#onMessage(kind, message);
   }
 
   /** Returns the messages that are there whole, without those that a run is to stop. */

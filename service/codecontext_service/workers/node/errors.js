@@ -60,12 +60,12 @@ class Errors {
     let [name, value, text, line] = ['Error', '', '', 0];
     try {
       if (util.types.isNativeError(error)) {
-        name = typeof error.name === 'string' ? error.name : error.constructor.name;
-        value = error.message;
+        name = typeof error.name === 'string' ? error.name : `${error.constructor.name}`;
+        value = `${error.message}`;
         text = this.text(error);
         line = error.line && found === undefined && error instanceof SyntaxError ? error.line : this.#line(text, cell);
       } else {
-        name = error?.constructor?.name || (error === null ? 'null' : typeof error);
+        name = `${error?.constructor?.name || (error === null ? 'null' : typeof error)}`;
         value = typeof error === 'string' ? error : util.inspect(error);
         text = `Uncaught ${util.inspect(error)}`;
       }

@@ -7,6 +7,7 @@
 
 const inspector = require('node:inspector');
 const v8 = require('node:v8');
+const { orEnd } = require('./failure.js');
 
 const GROUP = 'codecontext';
 const TAKE = 'function () { "use strict"; __codecontext__.take(this); }';
@@ -55,16 +56,19 @@ class Evaluator {
     if (code.includes('await')) {
       this.#release = v8.promiseHooks.onInit((promise) => { this.#held ??= promise; });
     }
-    session.post('Runtime.evaluate', parameters, (error, answer) => {
+    session.post('Runtime.evaluate', parameters, (error, answer) => orEnd(() => {
       if (session !== this.#session) return;
       this.#held = null;
       if (error) return; // it was terminated, which is told elsewhere
       const { result, exceptionDetails: details } = answer;
-      if (!details) return onEnd(null, this.#value(result));
+      if (!details) {
+        onEnd(null, this.#value(result));
+        return;
+      }
       const unparsed = details.scriptId !== undefined && details.stackTrace === undefined;
       const place = unparsed ? { line: details.lineNumber + 1, column: details.columnNumber } : { line: 0, column: 0 };
-      return onEnd({ error: this.#value(details.exception), ...place }, undefined);
-    });
+      onEnd({ error: this.#value(details.exception), ...place }, undefined);
+    }));
     this.#holdNoMore();
   }
 

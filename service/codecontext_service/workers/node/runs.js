@@ -4,6 +4,7 @@
 
 const util = require('node:util');
 const { Kind } = require('./channel.js');
+const { orEnd } = require('./failure.js');
 const { cpuTime, peakMemory } = require('./usage.js');
 
 const IMPORT = /\bimport\b/;
@@ -17,20 +18,18 @@ class Runs {
   #typescript;
   #errors;
   #displays;
-  #orEnd;
   #input;
   #current = null;
   #watched = false;
 
   /** Knows the parts; see worker.js. */
-  constructor({ channel, interrupts, evaluator, typescript, errors, displays, orEnd }) {
+  constructor({ channel, interrupts, evaluator, typescript, errors, displays }) {
     this.#channel = channel;
     this.#interrupts = interrupts;
     this.#evaluator = evaluator;
     this.#typescript = typescript;
     this.#errors = errors;
     this.#displays = displays;
-    this.#orEnd = orEnd;
   }
 
   /** @param {import('./input.js').Input} input - Who asks for it. */
@@ -39,7 +38,11 @@ class Runs {
   }
 
   /** Begins a run. */
-  begin({ code, env, execution_count: count, allow_input: allowInput }) {
+  begin(order) {
+    orEnd(() => this.#begin(order));
+  }
+
+  #begin({ code, env, execution_count: count, allow_input: allowInput }) {
     if (!this.#watched) {
       this.#interrupts.waitForWatcher();
       this.#watched = true;
@@ -56,13 +59,11 @@ class Runs {
       this.#raise(run, error);
       return;
     }
-    const orEnd = this.#orEnd;
-    this.#evaluator.evaluate(script, run.cell, (raised, value) => orEnd(() => {
+    this.#evaluator.evaluate(script, run.cell, (raised, value) => {
       if (raised) this.#raise(run, raised.error, raised);
-      else if (util.types.isPromise(value)) {
-        value.then((it) => orEnd(() => this.#succeed(run, it)), (it) => orEnd(() => this.#raise(run, it)));
-      } else this.#succeed(run, value);
-    }));
+      else if (util.types.isPromise(value)) value.then((it) => this.#succeed(run, it), (it) => this.#raise(run, it));
+      else this.#succeed(run, value);
+    });
   }
 
   /**
@@ -88,20 +89,24 @@ class Runs {
       this.#raise(run, error);
       return;
     }
-    this.#end(run, null, false);
+    orEnd(() => this.#end(run, null, false));
   }
 
   #raise(run, error, found) {
     if (run !== this.#current || this.#interrupts.terminating) return;
     const parsed = found?.line ? { line: found.line, column: found.column, code: run.code } : undefined;
-    // It may be what the interrupt of a child has led to.
-    this.#end(run, this.#errors.describe(error, run.cell, parsed), this.#interrupts.wanted);
+    orEnd(() => {
+      // It may be what the interrupt of a child has led to.
+      this.#end(run, this.#errors.describe(error, run.cell, parsed), this.#interrupts.wanted);
+    });
   }
 
   #onInterrupted(run, frames) {
     if (run !== this.#current) return;
-    this.#evaluator.renew();
-    this.#end(run, this.#errors.interrupted(frames, run.cell), true);
+    orEnd(() => {
+      this.#evaluator.renew();
+      this.#end(run, this.#errors.interrupted(frames, run.cell), true);
+    });
   }
 
   #end(run, error, interrupted) {

@@ -17,8 +17,6 @@ const { replaceStreams } = require('./streams.js');
 const { dynamicImport, makeRequire, meta, staticImport } = require('./loading.js');
 
 const CHANNEL_FD = 3;
-// Taken now: the code may replace it.
-const exit = process.reallyExit.bind(process);
 
 const language = process.argv[2];
 const interrupts = new Interrupts(() => channel.look());
@@ -27,7 +25,7 @@ const typescript = language === 'typescript' ? new (require('./typescript.js').T
 const errors = new Errors(typescript);
 const evaluator = new Evaluator();
 const displays = new Displays(channel);
-const runs = new Runs({ channel, interrupts, evaluator, typescript, errors, displays, orEnd });
+const runs = new Runs({ channel, interrupts, evaluator, typescript, errors, displays });
 const input = new Input(channel, onMessage, (error) => runs.fail(error));
 runs.input = input;
 
@@ -36,22 +34,6 @@ function onMessage(kind, message) {
   if (kind === Kind.EXECUTE) runs.begin(message);
   else if (kind === Kind.INPUT_REPLY) input.reply(message);
   else if (kind === Kind.CONFIGURE) configure(message);
-}
-
-/**
- * Does something of ours, which can't fail unless the code has changed what it stands on. Then this process
- * ends, so that nobody waits for an answer.
- */
-function orEnd(action) {
-  try {
-    action();
-  } catch (error) {
-    try {
-      channel.sendOutput(Kind.STDERR, `codecontext: the interpreter failed: ${errors.uncaught(error)}\n`);
-    } finally {
-      exit(1);
-    }
-  }
 }
 
 function configure({ cwd, env }) {
@@ -95,6 +77,6 @@ process.argv = [process.argv[0]];
 replaceStreams(channel, input);
 displays.extend(console);
 makeGlobals();
-channel.listen(onMessage, orEnd);
+channel.listen(onMessage);
 channel.sendJson(Kind.READY, { pid: process.pid, told: true, lowers: false });
 interrupts.watch();
