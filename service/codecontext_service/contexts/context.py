@@ -226,7 +226,13 @@ class Context:
 
     def _start_next(self) -> None:
         interpreter = self._interpreter
-        if self.current is not None or not self.queue or interpreter is None:
+        if interpreter is None or not self.queue:
+            return
+        if (
+            self.current is None
+        ):  # what it has written so far is no output of the run, and may be its last
+            interpreter.read_now()
+        if self.current is not None or not self.queue or not interpreter.alive:
             return
         if self.state is not State.IDLE or interpreter.interrupts_pending or self._asking.busy:
             return

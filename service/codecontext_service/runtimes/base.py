@@ -118,6 +118,9 @@ class Interpreter(Protocol):
     ) -> None:
         """Begins a run."""
 
+    def read_now(self) -> None:
+        """Takes what it has said by now, and keeps no text back."""
+
     def reply_input(self, number: int, text: str, *, end_of_file: bool) -> None:
         """Answers a request for input."""
 

@@ -198,6 +198,13 @@ class ChannelInterpreter:
         }
         self._send(channel.EXECUTE, message)
 
+    def read_now(self) -> None:
+        """Takes what it has said by now, and keeps no text back."""
+        self._on_channel()
+        if self._reading:
+            self._pipes.drain()
+        self._text.flush()
+
     def reply_input(self, number: int, text: str, *, end_of_file: bool) -> None:
         """Answers a request for input."""
         self._send(
