@@ -110,3 +110,44 @@ def test_forged_messages_hurt_their_context_alone(private: ServerProcess) -> Non
         client.delete_code_context(neighbour)
     assert private.stop() == 0
     assert not [line for line in private.log if line.get("level") == "error"]
+
+
+FRAMES = [
+    struct.pack("<I", length) + content
+    for length, content in (
+        (0, b""),
+        (1, b"F"),
+        (2, b"F."),
+        (6, b"F.null"),
+        (4, b"D.\0\0"),
+        (6, b"D.\xff\xff\xff\xff"),
+        (4, b"Z.{}"),
+        (4, b"I.[]"),
+        (3, b"O+x"),
+        (6, b"F$\0\0\0\7"),
+        (100_000, b"O." + b"x" * 99_998),
+        (1 << 20, b"half a frame"),
+        (0xFFFFFFFF, b""),
+        (0x7FFFFFFF, b"F." + b"x" * 70_000),
+    )
+]
+"""Frames that are too short, too long, or hold what is no message."""
+
+
+def test_forged_frames_hurt_their_context_alone(private: ServerProcess) -> None:
+    """Where the channel is a stream, as that of Node is, what is forged in it ends its context alone."""
+    with CodeContextClient(private.target) as client:
+        neighbour = client.create_code_context("javascript")
+        client.run_code("const mine = 42", context=neighbour)
+        context = client.create_code_context("javascript")
+        for frame in FRAMES:
+            code = f"require('fs').writeSync(3, Buffer.from('{frame.hex()}', 'hex')); 'told'"
+            execution = client.run_code(code, context=context, timeout=20)
+            assert (execution.outcome, execution.state_kept) == (Outcome.CRASHED, False), frame[:9]
+            assert "control channel was corrupted" in execution.outcome_message
+            client.restart_code_context(context)
+        assert client.run_code("mine", context=neighbour).text == "42"
+        client.delete_code_context(context, force=True)
+        client.delete_code_context(neighbour)
+    assert private.stop() == 0
+    assert not [line for line in private.log if line.get("level") == "error"]

@@ -189,6 +189,19 @@ def test_interrupts_hit_one_run_alone(
 
 
 @pytest.mark.needs("be interrupted")
+def test_an_interrupt_at_any_moment_hits_its_run_alone(
+    client: CodeContextClient, context: CodeContext, dialect: Dialect
+) -> None:
+    """However early a timeout passes, it ends its own run and no other, and keeps the state."""
+    for number in range(10 if dialect.runtime else 60):
+        timeout = 0.0001 * (1 + 3 * number % 30)
+        short = client.run_code(dialect.endless, context=context, timeout=timeout)
+        assert (short.outcome, short.state_kept) == ("TIMED_OUT", True)
+        after = client.run_code(dialect.say(f"{number}"), context=context)
+        assert (after.outcome, after.stdout, after.stderr) == ("SUCCEEDED", f"{number}\n", "")
+
+
+@pytest.mark.needs("be interrupted")
 @pytest.mark.parametrize("how", ["endless", "strict"])
 def test_a_timeout_keeps_the_state(
     client: CodeContextClient, context: CodeContext, dialect: Dialect, how: str
@@ -259,6 +272,7 @@ def test_output_between_runs_is_late(
     assert client.run_code(code, context=context).stdout == ""
     (workspace_of(context) / "go").write_text("\n")
     (workspace_of(context) / "gone").read_text()  # it has been written by now
+    client.get_code_context(context)  # and the server has read it by then
     events = list(client.run_code_stream(dialect.say("now"), context=context))
     shown = [(event.stdout, event.late) for event in events if event.stdout]
     assert shown == [(b"late\n", True), (b"now\n", False)]

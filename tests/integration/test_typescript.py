@@ -100,6 +100,17 @@ def test_errors_name_the_line_that_was_written(run, before: str) -> None:
     assert (raised.error.value, raised.error.line_number) == ("1", line)
 
 
+def test_an_interrupt_while_types_are_stripped(client: CodeContextClient) -> None:
+    """An interrupt while the first types are stripped ends that run, and leaves what strips them whole."""
+    for number in range(12):
+        context = client.create_code_context("typescript")
+        code = "let endless: boolean = true; while (endless) {}"
+        stopped = client.run_code(code, context=context, timeout=0.0001 + number / 1000)
+        assert (stopped.outcome, stopped.state_kept) == ("TIMED_OUT", True)
+        assert client.run_code("2 as number", context=context).text == "2"
+        client.delete_code_context(context)
+
+
 def test_syntax_errors_raise(run) -> None:
     """What can't be parsed ends as RAISED, with its line."""
     unparsed = run("let a: number = 1\nlet b: = 2")

@@ -119,12 +119,14 @@ class Interrupts {
 
   /**
    * Does something in such a section.
-   * @param {() => void} action
+   * @template T
+   * @param {() => T} action
+   * @returns {T}
    */
   holdOff(action) {
     this.#critical += 1;
     try {
-      action();
+      return action();
     } finally {
       this.#critical -= 1;
     }

@@ -77,7 +77,8 @@ class Runs {
   }
 
   #script({ code, cell }) {
-    const script = this.#typescript?.strip(code, cell) ?? code;
+    // What strips the types is broken for good where it is terminated.
+    const script = this.#interrupts.holdOff(() => this.#typescript?.strip(code, cell)) ?? code;
     return IMPORT.test(script) ? this.#interrupts.rewriteImports(script) : script;
   }
 
