@@ -159,7 +159,6 @@ def test_what_nobody_catches_between_runs_comes_late(
     assert client.run_code(code, context=context).outcome == "SUCCEEDED"
     (workspace_of(context) / "go").write_text("")
     (workspace_of(context) / "told").read_text()  # both have happened by now
-    client.get_code_context(context)  # and the server has heard of it by then
     events = list(client.run_code_stream("console.error('now'); kept", context=context))
     told = b"".join(event.stderr for event in events if event.late).decode()
     assert "Uncaught Error: one\n    at" in told

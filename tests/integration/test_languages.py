@@ -272,7 +272,6 @@ def test_output_between_runs_is_late(
     assert client.run_code(code, context=context).stdout == ""
     (workspace_of(context) / "go").write_text("\n")
     (workspace_of(context) / "gone").read_text()  # it has been written by now
-    client.get_code_context(context)  # and the server has read it by then
     events = list(client.run_code_stream(dialect.say("now"), context=context))
     shown = [(event.stdout, event.late) for event in events if event.stdout]
     assert shown == [(b"late\n", True), (b"now\n", False)]
