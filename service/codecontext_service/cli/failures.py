@@ -20,7 +20,7 @@ _HINTS = {
     "CONTEXT_NOT_FOUND": _GONE,
     "CONTEXT_DELETED": _GONE,
     "CONTEXT_LOST": _GONE,
-    "CONTEXT_EXECUTING": "wait, stop it with `codecontext interrupt`, or give --force",
+    "CONTEXT_EXECUTING": "wait, or stop it with `codecontext interrupt`; `codecontext rm --force` ends it",
     "CONTEXT_UNREACHABLE": _RETRY,
     "CONTEXT_FAILED": "`codecontext restart` gives it a fresh interpreter",
     "QUOTA_EXCEEDED": "delete contexts with `codecontext rm`, or wait",
