@@ -133,7 +133,7 @@ def test_an_interrupt_at_any_moment_of_an_event_loop_keeps_the_state(
 def test_a_timeout_keeps_the_state(
     client: CodeContextClient, context: CodeContext, code: str
 ) -> None:
-    """A run whose timeout passes ends as TIMED_OUT with the time named, shows the code alone, and its context goes on."""
+    """A run whose timeout passes says so with the time and shows no frame of ours, and its context goes on."""
     client.run_code("x = 1; import time", context=context)
     execution = client.run_code(code, context=context, timeout=0.2)
     assert (execution.outcome, execution.state_kept) == (Outcome.TIMED_OUT, True)
