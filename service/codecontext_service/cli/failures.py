@@ -23,7 +23,6 @@ _HINTS = {
     "CONTEXT_EXECUTING": "wait, or stop it with `codecontext interrupt`; `codecontext rm --force` ends it",
     "CONTEXT_UNREACHABLE": _RETRY,
     "CONTEXT_FAILED": "`codecontext restart` gives it a fresh interpreter",
-    "QUOTA_EXCEEDED": "delete contexts with `codecontext rm`, or wait",
     "SERVER_STARTING": _RETRY,
     "SERVER_DRAINING": "it stops; retry when it is up again",
     "HOST_UNREACHABLE": _RETRY,
