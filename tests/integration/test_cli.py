@@ -468,6 +468,12 @@ def test_copy_that_fails(cli: Cli, tmp_path: Path) -> None:
         result = cli("cp", *arguments)
         assert (result.returncode, message in result.stderr) == (status, True), result.stderr
         assert "Traceback" not in result.stderr
+    if "disk_limit" in json.loads(cli("info", "--json").stdout)["isolation"]["guarantees"]:
+        with (tmp_path / "large").open("wb") as large:
+            large.truncate(2 << 30)
+        result = cli("cp", str(tmp_path / "large"), f"{context}:")
+        assert result.returncode == 3
+        assert result.stderr.endswith("delete something (RESOURCE_EXHAUSTED, QUOTA_EXCEEDED)\n")
     cli("rm", context)
 
 

@@ -58,6 +58,12 @@ def test_result_in_parts(capfd) -> None:
     assert err == "[image/png, 2 B; save with --images DIR]\n"
 
 
+def test_result_that_cannot_be_shown_is_named(capfd) -> None:
+    """A result without a text or an image is not passed over: standard error says what it is."""
+    show(result(text("<b>é</b>", "text/html")))
+    assert capfd.readouterr() == ("", "[text/html, 9 B; `run --json` shows it]\n")
+
+
 def test_saved_images(tmp_path: Path, capfd) -> None:
     """Images are saved in their order, and standard error says where."""
     directory = tmp_path / "new" / "images"

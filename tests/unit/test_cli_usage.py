@@ -1,13 +1,27 @@
 """The command as a process: help, versions, wrong uses. Nothing here needs a server."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-COMMANDS = ["serve", "run", "repl", "create", "ls", "rm", "interrupt", "restart", "info"]
+COMMANDS = [
+    "serve",
+    "run",
+    "repl",
+    "create",
+    "ls",
+    "rm",
+    "fork",
+    "interrupt",
+    "restart",
+    "cp",
+    "info",
+    "doctor",
+]
 
 
 def cli(*arguments: str, stdin: str = "", env: dict[str, str] | None = None):
@@ -31,9 +45,10 @@ def test_version() -> None:
 
 
 def test_help_lists_commands() -> None:
-    """--help names every command that is meant for people, and the exit statuses."""
+    """--help says what every command does that is meant for people, and the exit statuses."""
     text = cli("--help").stdout
-    assert all(f"│ {command} " in text for command in COMMANDS)
+    for command in COMMANDS:
+        assert re.search(rf"│ {command} +[A-Z]\w+ ", text), command
     assert "config-docs" not in text
     assert "Exit status" in text
 
@@ -44,7 +59,7 @@ def test_help_of_each_command(command: str) -> None:
     result = cli(command, "--help")
     assert result.returncode == 0
     assert result.stdout.startswith(f"Usage: codecontext {command}")
-    assert "--config" in result.stdout if command == "serve" else "--target" in result.stdout
+    assert ("--config" if command in ("serve", "doctor") else "--target") in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -60,7 +75,10 @@ def test_help_of_each_command(command: str) -> None:
         (["create", "--label", "=x"], "--label: '=x' is not of the form NAME=VALUE"),
         (["create", "--language", "python", "--runtime", "python"], "either --language or"),
         (["run", "none.py"], "none.py: No such file"),
+        (["run", "--bogus"], '"--bogus" for FILE. unknown option'),
+        (["cp", "--bogus", "x"], '"--bogus" for SOURCE. unknown option'),
         (["run", "x.py", "-c", "1"], "either a file or -c"),
+        (["fork", "c0", "--count", "0"], "--count: must be 1 or more"),
         (["run", "-c", "1", "--context", "c0", "--cwd", "/"], "not for --context"),
         (["run", "-c", "1", "--env", "A"], "--env: 'A' is not of the form"),
         (["run", "-c", "1", "--images", "/dev/null/x"], "--images: /dev/null/x: Not a directory"),

@@ -154,9 +154,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { reason: "RUNTIME_UNAVAILABLE", domain: "codecontext.v1", metadata: { runtime: "python" } }
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 22
-    """UNIMPLEMENTED: this server does not offer the call, or the call for this runtime.
+    """UNIMPLEMENTED: this server does not offer what metadata names: a `method`, what was asked of contexts
+    of a `language`, or the `field` of a limit or a network policy that it can't keep.
 
-    Example: { reason: "NOT_IMPLEMENTED", domain: "codecontext.v1", metadata: { method: "ForkCodeContext" } }
+    Example: { reason: "NOT_IMPLEMENTED", domain: "codecontext.v1", metadata: { language: "bash" } }
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 23
     """UNAUTHENTICATED: credentials are missing or wrong.
@@ -347,9 +348,10 @@ Nothing was created; retry.
 Example: { reason: "RUNTIME_UNAVAILABLE", domain: "codecontext.v1", metadata: { runtime: "python" } }
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 22
-"""UNIMPLEMENTED: this server does not offer the call, or the call for this runtime.
+"""UNIMPLEMENTED: this server does not offer what metadata names: a `method`, what was asked of contexts
+of a `language`, or the `field` of a limit or a network policy that it can't keep.
 
-Example: { reason: "NOT_IMPLEMENTED", domain: "codecontext.v1", metadata: { method: "ForkCodeContext" } }
+Example: { reason: "NOT_IMPLEMENTED", domain: "codecontext.v1", metadata: { language: "bash" } }
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 23
 """UNAUTHENTICATED: credentials are missing or wrong.

@@ -66,9 +66,14 @@ def run_app(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
+    app = make_app()
+    rest = _options_last(arguments)
+    if rest[:1] in ([], ["--help"], ["-h"]):
+        for name in _COMMANDS:
+            app[name]  # loads it, so that the list says what each does
     try:
-        status = make_app()(
-            _options_last(arguments),
+        status = app(
+            rest,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",

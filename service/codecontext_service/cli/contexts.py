@@ -196,6 +196,8 @@ def fork(
     idle_timeout_s = duration(idle_timeout, "--idle-timeout")
     ttl_s = duration(ttl, "--ttl")
     limits = _limits(memory, cpu_time, cpus)
+    if count < 1:  # for the service 0 is what was not given
+        refuse("--count: must be 1 or more")
     with connected(client) as connection:
         forks = connection.fork_code_context(
             context_id,

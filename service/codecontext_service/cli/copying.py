@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from codecontext_service.cli import exits
 from codecontext_service.cli.failures import connected, refuse, say
-from codecontext_service.cli.options import CLIENT_DEFAULTS, ClientOptions
+from codecontext_service.cli.options import CLIENT_DEFAULTS, PATH_OR_STREAM, ClientOptions
 from codecontext_service.cli.output import write, write_json
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class _Remote(NamedTuple):
 
 
 def cp(
-    source: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    target: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    source: Annotated[str, PATH_OR_STREAM],
+    target: Annotated[str, PATH_OR_STREAM],
     /,
     *,
     recursive: Annotated[bool, Parameter(name=("--recursive", "-r"), negative=())] = False,

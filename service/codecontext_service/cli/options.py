@@ -18,6 +18,15 @@ LANGUAGE = Parameter(name=("--language", "-l"))
 """The option of a language."""
 
 
+def _no_option(_: object, value: str | None) -> None:
+    if value is not None and value.startswith("-") and value != "-":
+        raise ValueError(f"unknown option (a file of that name is ./{value})")
+
+
+PATH_OR_STREAM = Parameter(allow_leading_hyphen=True, validator=_no_option)
+"""An argument that is a path, or `-` for standard input or output."""
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ClientOptions:

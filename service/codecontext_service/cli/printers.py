@@ -100,6 +100,11 @@ class TextPrinter:
             self._line(sys.stdout.buffer, prompt + gap + result.text)
         for line in self._images.add(result):
             self._line(sys.stderr.buffer, line)
+        if result.text is None and not result.images:
+            for kind, content in result.data.items():
+                data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+                line = f"[{kind}, {format_size(len(data))}; `run --json` shows it]"
+                self._line(sys.stderr.buffer, line)
 
     def _show_gap(self, gap: execution_pb2.Gap) -> None:
         from codecontext.v1 import execution_pb2

@@ -15,6 +15,7 @@ from codecontext_service.cli.options import (
     CLIENT_DEFAULTS,
     LANGUAGE,
     NAME_VALUE,
+    PATH_OR_STREAM,
     ClientOptions,
     duration,
     pairs,
@@ -30,7 +31,7 @@ _LANGUAGES = {".js": "javascript", ".mjs": "javascript", ".ts": "typescript", ".
 
 
 def run(
-    file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    file: Annotated[str | None, PATH_OR_STREAM] = None,
     /,
     *,
     code: Annotated[str | None, Parameter(name=("-c", "--code"), allow_leading_hyphen=True)] = None,

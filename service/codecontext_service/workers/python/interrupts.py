@@ -8,7 +8,7 @@ import enum
 import os
 import selectors
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 _LOOP_CODE = (os.path.dirname(asyncio.__file__) + os.sep, selectors.__file__)
@@ -93,3 +93,15 @@ class Interrupts:
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)  # it may sleep
             return
         raise KeyboardInterrupt
+
+
+def cut_handler(tb: TracebackType | None) -> None:
+    """Cuts the handler's frames off the end of a traceback: they are none of the code's.
+
+    Args:
+        tb: The traceback of the exception that ended a run.
+    """
+    while tb is not None:
+        if tb.tb_next is not None and tb.tb_next.tb_frame.f_code is Interrupts.on_signal.__code__:
+            tb.tb_next = None
+        tb = tb.tb_next

@@ -22,7 +22,7 @@ from traitlets.config import Config
 from . import packages
 from .displaying import Displayhook, Output, Publisher
 from .formatting import Formatter
-from .interrupts import Interrupts
+from .interrupts import Interrupts, cut_handler
 from .lean import LeanRuns
 from .past_runs import Compiler, History, PastRuns
 from .raised import has_group
@@ -128,6 +128,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:  # noqa: D102
         _, value, tb = self._get_exc_info(exc_tuple)
+        cut_handler(tb)
         if has_group(value):  # IPython would print it
             self._showtraceback(
                 type(value), value, traceback.format_exception(type(value), value, tb)
