@@ -102,6 +102,7 @@ def test_delete_while_executing(client: CodeContextClient, own: CodeContext) -> 
         client.delete_code_context(own, force=True)
         execution = run.result(20)
     assert execution.outcome is Outcome.CONTEXT_DELETED
+    assert execution.outcome_message == "the context was deleted"
     assert raised.value.execution_id == execution.execution_id
 
 

@@ -200,6 +200,7 @@ def test_an_idle_context_expires(own_server: ServerProcess, own: CodeContextClie
     with pytest.raises(ContextDeletedError) as raised:
         own.delete_code_context(context)
     assert raised.value.metadata["cause"] == "expired"
+    assert f"{context.id} expired at" in str(raised.value)
     assert ids(own.list_code_contexts()) == [other.id]
     assert own.get_code_context(other).expire_time is None
 
@@ -289,6 +290,7 @@ def test_a_restart_ends_what_runs(server: ServerProcess, client: CodeContextClie
             assert watch.living() == []
             assert waiting.outcome is Outcome.NOT_STARTED
         assert running.outcome is Outcome.CONTEXT_RESTARTED
+        assert running.end().message == "the context was restarted"
         assert not running.end().state_kept
     assert client.run_code("1 + 1", context=context).text == "2"
     client.delete_code_context(context)

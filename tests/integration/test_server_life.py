@@ -121,6 +121,7 @@ def test_a_drain_ends_what_goes_on(state: Path, flags: tuple[str, ...]) -> None:
                 queued(client, context, 1)
                 server.send_signal(signal.SIGTERM)
                 assert running.outcome is Outcome.SERVER_STOPPED
+                assert running.end().message == "the server stopped"
                 assert not running.end().state_kept
                 assert waiting.outcome is Outcome.NOT_STARTED
             assert server.wait() == 0

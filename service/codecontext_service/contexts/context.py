@@ -477,7 +477,7 @@ class Context:
         if exit_.exceeded == "memory":
             outcome = Outcome.OUT_OF_MEMORY
         elif execution is not None and cause is not None:
-            outcome, message = cause.value, execution.stop_message or how
+            outcome, message = cause.value, execution.stop_message or cause.words or how
         self._finish(
             Completed(
                 outcome,

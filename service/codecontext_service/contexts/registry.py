@@ -71,7 +71,7 @@ class Registry:
         """Returns the error that says why there is no such context."""
         if grave := self.graves.find(context_id):
             return ContextDeleted(
-                f"context {context_id} was {grave.cause} at {grave.time_text}",
+                f"context {context_id} {grave.words} at {grave.time_text}",
                 context_id=context_id,
                 delete_time=grave.time_text,
                 cause=grave.cause,

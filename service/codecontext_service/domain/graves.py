@@ -19,6 +19,11 @@ class Grave:
     """Whether the caller who wanted the delete was told UNAVAILABLE, and has its OK still to get."""
 
     @property
+    def words(self) -> str:
+        """How it ended, as a part of a sentence."""
+        return self.cause if self.cause == "expired" else f"was {self.cause}"
+
+    @property
     def time_text(self) -> str:
         """When it was deleted, in RFC 3339."""
         when = datetime.fromtimestamp(self.delete_time, UTC).isoformat(timespec="milliseconds")

@@ -49,6 +49,15 @@ class StopCause(enum.Enum):
     RESTART = Outcome.CONTEXT_RESTARTED
     SHUTDOWN = Outcome.SERVER_STOPPED
 
+    @property
+    def words(self) -> str:
+        """What is told of a run that ended for it, where nothing says more; empty if how it ended does."""
+        return {
+            StopCause.DELETE: "the context was deleted",
+            StopCause.RESTART: "the context was restarted",
+            StopCause.SHUTDOWN: "the server stopped",
+        }.get(self, "")
+
 
 class Execution:
     """A run that was accepted. It always ends, with exactly one `Completed`."""

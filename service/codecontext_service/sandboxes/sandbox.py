@@ -169,7 +169,7 @@ class Sandboxes:
         """Returns the error that says why there is no such sandbox."""
         if grave := self.graves.find(sandbox_id):
             return SandboxDestroyed(
-                f"sandbox {sandbox_id} was {grave.cause} at {grave.time_text}",
+                f"sandbox {sandbox_id} {grave.words} at {grave.time_text}",
                 sandbox_id=sandbox_id,
                 delete_time=grave.time_text,
                 cause=grave.cause,
