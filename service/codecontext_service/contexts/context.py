@@ -228,9 +228,8 @@ class Context:
         interpreter = self._interpreter
         if interpreter is None or not self.queue:
             return
-        if (
-            self.current is None
-        ):  # what it has written so far is no output of the run, and may be its last
+        if self.current is None:
+            # What it has written so far is no output of the run, and may be its last.
             interpreter.read_now()
         if self.current is not None or not self.queue or not interpreter.alive:
             return

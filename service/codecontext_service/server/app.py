@@ -112,9 +112,8 @@ class Server:
         starting = asyncio.create_task(runtimes.start())
         endpoint: Endpoint | None = None
         try:
-            make_endpoint = await asyncio.to_thread(
-                _load_endpoint
-            )  # while interpreters load theirs
+            # While the interpreters load theirs.
+            make_endpoint = await asyncio.to_thread(_load_endpoint)
             endpoint = make_endpoint(config, launcher.containment, manager, sandboxes, runtimes)
             self.addresses = await endpoint.start()
             await starting

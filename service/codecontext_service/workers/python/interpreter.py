@@ -298,8 +298,7 @@ class Interpreter:
             result = self._shell.run(code)
         finally:
             self._shell.interrupts.end()
-        before: BaseException | None = result.error_before_exec
-        return result.error_in_exec if before is None else before  # an exception may be false
+        return raised.error_of(result)
 
     def _finish_stray(self, error: BaseException | None) -> NoReturn:
         status = 0 if error is None else 1

@@ -15,6 +15,7 @@ from types import CodeType
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from .interrupts import Interrupts
+from .raised import error_of
 from .transforming import PlainCode
 
 _MAY_AWAIT = re.compile("await|async")
@@ -101,8 +102,7 @@ class LeanRuns:
             shell.execution_count = number + 1
         shell.last_execution_succeeded = result.success
         shell.last_execution_result = result
-        before = result.error_before_exec
-        raised = result.error_in_exec if before is None else before
+        raised = error_of(result)
         exceptions = getattr(shell.history_manager, "exceptions", None)  # IPython 9 has it
         if raised is not None and exceptions is not None and not silent:
             exceptions[number] = shell._format_exception_for_storage(raised)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+from IPython.core.interactiveshell import ExecutionResult
+
 from codecontext_service.workers.channel import MAX_NAME
 
 from .streams import clean, clean_lines
@@ -37,6 +39,12 @@ def describe(error: BaseException, lines: list[str] | None, filename: str) -> di
         "traceback": clean_lines([f"{name}: {value}"] if lines is None else lines, _MAX_ERROR_TEXT),
         "line_number": _line_number(error, filename),
     }
+
+
+def error_of(result: ExecutionResult) -> BaseException | None:
+    """Returns the exception that ended a run, if any: one may be false, so that `or` would pass over it."""
+    before: BaseException | None = result.error_before_exec
+    return result.error_in_exec if before is None else before
 
 
 def has_group(error: BaseException | None) -> bool:
