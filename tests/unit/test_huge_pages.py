@@ -56,3 +56,53 @@ def test_regions_in_use_become_huge_pages_and_keep_what_they_hold() -> None:
     if check.returncode == 77:
         pytest.skip("this kernel makes no huge pages on demand")
     assert check.returncode == 0, check.stderr
+
+
+_ROOM = """
+import contextlib
+import mmap
+
+from codecontext_service.workers import huge_pages
+
+
+def mappings():
+    spans = (line.split()[0].split("-") for line in open("/proc/self/maps"))
+    return [tuple(int(end, 16) for end in span) for span in spans]
+
+
+def load(kept, obstacles):
+    \"\"\"Makes objects, between which mappings come up as those of libraries do.\"\"\"
+    for _ in range(16):
+        kept.append([bytes(400) for _ in range(3000)])
+        obstacles.append(mmap.mmap(-1, 4 << 20, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS))
+
+
+def homes(kept):
+    places = mappings()
+    return {
+        first for part in kept for each in part for first, end in places if first <= id(each) < end
+    }
+
+
+def size():
+    return sum(end - first for first, end in mappings())
+
+
+scattered, obstacles = [], []
+load(scattered, obstacles)
+before = size()
+with huge_pages.room_for_objects():
+    side_by_side, more_obstacles = [], []
+    load(side_by_side, more_obstacles)
+assert len(homes(side_by_side)) <= len(homes(scattered)) // 3, (homes(side_by_side), homes(scattered))
+grown = size() - before - 16 * (4 << 20)
+assert grown < 32 << 20, grown
+"""
+
+
+def test_objects_made_in_their_room_live_side_by_side_and_what_is_left_is_given_back() -> None:
+    """Mappings that come between do not scatter them, and no more memory stays than they take."""
+    check = subprocess.run(
+        [sys.executable, "-c", _ROOM], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert check.returncode == 0, check.stderr

@@ -68,6 +68,7 @@ class ControlGroup:
             for controller in tree.controllers
         }
         self._limits = (0, 0.0)
+        self._vacated = asyncio.Event()
         self._kills_noted = 0
         self._kills_fd = -1
         """What counts its killed processes, which is read at every run; -1 until it is read first."""
@@ -174,8 +175,12 @@ class ControlGroup:
             return int(read(folder / "cpuacct.usage")) / 1e9
         return _field(read(folder / "cpu.stat"), "usage_usec") / 1e6
 
+    def on_vacated(self) -> None:
+        """Hears that all of its processes have ended, or are about to."""
+        self._vacated.set()
+
     async def remove(self) -> None:
-        """Removes it, and returns once it is gone; its processes must be, or be about to be."""
+        """Removes it, and returns once it is gone: as soon as no process is left in it, and that was told."""
         self._close()
         for attempt in itertools.count():
             try:
@@ -185,7 +190,10 @@ class ControlGroup:
             except OSError as error:
                 if attempt == _PATIENCE:
                     logger.warning("a control group can't be removed yet: %s", error)
-            await asyncio.sleep(min(_RETRY_S * 2**attempt, _MAX_RETRY_S))
+            if self._vacated.is_set():
+                await asyncio.sleep(min(_RETRY_S * 2**attempt, _MAX_RETRY_S))
+            else:
+                await self._vacated.wait()
 
     def _close(self) -> None:
         if self._kills_fd >= 0:
@@ -279,6 +287,7 @@ class ControlGroups:
 
     def discard(self, group: ControlGroup) -> None:
         """Removes a group that nobody has used."""
+        group.on_vacated()
         removing = asyncio.ensure_future(group.remove())
         self._removing.add(removing)
         removing.add_done_callback(self._removing.discard)

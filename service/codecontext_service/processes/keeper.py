@@ -161,7 +161,6 @@ class CellKeeper(Keeper):
     ) -> None:
         """Knows a keeper that the launcher has just forked, and takes over its cell's control group."""
         self.spec = spec
-        self._removal: asyncio.Future[Any] | None = None
         self._reaped = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once its cell can be entered."""
@@ -197,18 +196,18 @@ class CellKeeper(Keeper):
         self._loop.remove_reader(self.pidfd)
         self._remove_groups()
 
-    def _remove_groups(self) -> asyncio.Future[Any]:
-        if self._removal is None:
-            groups = [each.group for each in self.members.values() if each.group is not None]
-            self._removal = asyncio.gather(*(group.remove() for group in groups))
-        return self._removal
+    def _remove_groups(self) -> list[asyncio.Future[None]]:
+        removals = [each.remove_group(vacated=True) for each in self.members.values()]
+        return [removal for removal in removals if not removal.done()]
 
     def _on_gone(self) -> None:
-        if not any(each.group is not None for each in self.members.values()):
+        if self._reaped:
+            return
+        self._reaped = True
+        if not (removals := self._remove_groups()):
             super()._on_gone()
-        elif not self._reaped:
-            self._reaped = True
-            self._remove_groups().add_done_callback(
+        else:
+            asyncio.gather(*removals).add_done_callback(
                 lambda removal: super(CellKeeper, self)._on_gone()
             )
 

@@ -66,6 +66,7 @@ class Member:
         self.gone: asyncio.Future[None] = self._loop.create_future()
         """Done once all its processes are gone, its control group too; with the last one the keeper."""
         self._departure: asyncio.Task[None] | None = None
+        self._removal: asyncio.Future[None] | None = None
 
     def interrupt(self, group: int) -> None:
         """Has SIGINT sent to a process group: an interpreter, and what it runs in the foreground.
@@ -205,6 +206,25 @@ class Member:
         elif self._departure is None or (self._departure.done() and not self.gone.done()):
             self._departure = self._loop.create_task(self._depart())
 
+    def remove_group(self, *, vacated: bool) -> asyncio.Future[None]:
+        """Begins to remove its control group, if it has one and that does not go on already.
+
+        Args:
+            vacated: Whether all its processes have ended, reaped or not; else it goes if none is left by chance.
+
+        Returns:
+            What is done once the group is gone.
+        """
+        if vacated and self.group is not None:
+            self.group.on_vacated()
+        if self._removal is None:
+            if self.group is not None:
+                self._removal = asyncio.ensure_future(self.group.remove())
+            else:
+                self._removal = self._loop.create_future()
+                self._removal.set_result(None)
+        return self._removal
+
     def on_keeper_gone(self) -> None:
         """Hears that the keeper is gone, and all that it held."""
         if not self.gone.done():
@@ -223,7 +243,6 @@ class Member:
             await self._end_processes()
         except (OSError, OrderError):
             return  # the keeper is gone, or about to be: then all that it held is
-        if self.group is not None:
-            await self.group.remove()
+        await self.remove_group(vacated=True)
         self.keeper.members.pop(self.number, None)
         self.on_keeper_gone()

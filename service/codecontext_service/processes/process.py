@@ -6,19 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codecontext_service.workers.syscalls import system_call
-
 _REPORT_WAIT_S = 1.0
 """How long a process may have ended before its reaper tells how."""
-
-
-_helpers = ThreadPoolExecutor(1, "end")
-"""Helps processes to end: one at a time, as more could not be faster."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +57,21 @@ class Process:
         self.pid = pid
         self.own_pid = _own_pid(pidfd)
         """Its pid as this server sees it: 0 if it had ended at once, and -1 if it can't be seen from here."""
-        self.alive = True
-        """Whether it has not ended yet, as far as its pidfd tells."""
         self._pidfd = pidfd
         self._loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[None] = self._loop.create_future()
+        """Done once its pidfd tells that it has ended."""
         self._report_wait_s = _REPORT_WAIT_S
         self._timer: asyncio.TimerHandle | None = None
         self._hearsay: ProcessExit | None = None
         self.ended: asyncio.Future[ProcessExit] = self._loop.create_future()
         """Done once it has ended, and it is known how, or that nobody will tell."""
         self._loop.add_reader(pidfd, self._on_exit)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet, as far as its pidfd tells."""
+        return not self.exited.done()
 
     def kill(self) -> None:
         """Kills it, if it lives."""
@@ -88,25 +86,6 @@ class Process:
         """Has it go on."""
         with contextlib.suppress(PermissionError):
             self._signal(signal.SIGCONT)
-
-    def kill_fast(self) -> None:
-        """Kills it as `kill` does, perhaps a moment later, and has a second processor help it to end.
-
-        Most of the time that a process takes to end it takes its memory apart, page by page, from the one
-        end; for whoever asks by process_mrelease(2) Linux does the same, since 6.18 from the other end.
-        """
-        if self._pidfd < 0:
-            return
-        try:
-            pidfd = os.dup(self._pidfd)
-        except OSError:  # no descriptor is left
-            self.kill()
-            return
-        try:
-            _helpers.submit(_kill_and_help, pidfd)
-        except RuntimeError:  # no thread, or this process ends
-            os.close(pidfd)
-            self.kill()
 
     def on_report(self, report: dict[str, Any]) -> None:
         """Takes what its reaper tells of its end."""
@@ -139,7 +118,7 @@ class Process:
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def _on_exit(self) -> None:
-        self.alive = False
+        self.exited.set_result(None)
         self._loop.remove_reader(self._pidfd)
         if self._hearsay is not None:
             self._end(self._hearsay)
@@ -154,13 +133,3 @@ class Process:
 def _own_pid(pidfd: int) -> int:
     with Path(f"/proc/self/fdinfo/{pidfd}").open() as lines:
         return next((int(line[4:]) for line in lines if line.startswith("Pid:")), -1)
-
-
-def _kill_and_help(pidfd: int) -> None:
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        system_call("process_mrelease", pidfd, 0)
-    except OSError:  # it has ended, or Linux is older than 5.15
-        pass
-    finally:
-        os.close(pidfd)

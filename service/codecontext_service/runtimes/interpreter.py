@@ -325,8 +325,12 @@ class ChannelInterpreter:
     def kill(self) -> None:
         """Ends all its processes, and its cell; `gone` tells when it is done. May be repeated."""
         self._killed = True
-        self._process.kill_fast()  # at once, and not when its cell has got that far
+        self._process.kill()  # at once, and not when its cell has got that far
         self.member.kill()
+        # Mostly it is alone in its group, which is removed while others reap what has ended.
+        self._process.exited.add_done_callback(
+            lambda exited: self.member.remove_group(vacated=False)
+        )
 
     async def usage(self) -> Usage:
         """Measures what its processes use.

@@ -66,14 +66,18 @@ class ChildWatch:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
         while True:
+            which = -1
             try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if ended is None:
-                    return
                 if before is not None:
-                    before(ended.si_pid)
-                pid, status, usage = os.wait4(ended.si_pid, 0)
+                    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if ended is None:
+                        return
+                    which = ended.si_pid
+                    before(which)
+                pid, status, usage = os.wait4(which, os.WNOHANG)
             except ChildProcessError:
+                return
+            if pid == 0:
                 return
             yield EndedChild(
                 pid,
@@ -81,6 +85,14 @@ class ChildWatch:
                 usage.ru_utime + usage.ru_stime,
                 usage.ru_maxrss * 1024,
             )
+
+    def rehearse(self) -> None:
+        """Acts as if a child had ended, right after one was forked.
+
+        What this process writes to when that happens are pages that it shares with the new child. They are
+        copied now, and not when somebody waits for the end of another.
+        """
+        signal.raise_signal(signal.SIGCHLD)
 
     def renew(self) -> None:
         """Becomes that of a forked child, which watches its own children."""

@@ -43,10 +43,6 @@ _PROGRAM_CHANNEL_FD = 3
 _IGNORED = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 """What this process ignores, beside what `placing` gives back: a program inherits that from it."""
 
-_NO_PRIORITY = os.sched_param(0)
-"""For SCHED_BATCH, see sched(7): a keeper that is woken stops nobody. The one who killed it has more to do
-than it has: its end takes a millisecond, in which the server would not get to what takes longer."""
-
 _LOOK_S = 0.1
 """How often it looks whether those that it waits for are stopped, in seconds."""
 
@@ -177,6 +173,7 @@ class Launcher:
         pidfds = [os.pidfd_open(pid)] if with_pidfd else []
         send_message(self._end, {"answer": number, "pid": pid}, pidfds)
         close_all(pidfds)
+        self._watch.rehearse()
 
     def _exec(
         self, argv: list[str], env: dict[str, str], descriptors: list[int], launcher: int
@@ -198,10 +195,6 @@ class Launcher:
         def run() -> None:
             self._watch.renew()
             theirs = socket.socket(fileno=end)
-            try:  # noqa: SIM105  # `suppress` would take more pages
-                os.sched_setscheduler(0, os.SCHED_BATCH, _NO_PRIORITY)
-            except OSError:  # a filter around this server
-                pass
             try:
                 furnish()
                 files = [

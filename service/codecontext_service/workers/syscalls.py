@@ -350,3 +350,18 @@ def collapse_pages(address: int, size: int) -> None:
     """
     result = _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_COLLAPSE)
     _check(result, "madvise(MADV_COLLAPSE)")
+
+
+def protect_pages(address: int, size: int, access: int) -> None:
+    """Sets how a range of this process's memory may be used: mprotect(2).
+
+    Args:
+        address: Where it begins; a multiple of a page's size.
+        size: In bytes; likewise.
+        access: `mmap.PROT_READ`, `PROT_WRITE` and `PROT_EXEC`, those that are wanted.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    result = _libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), access)
+    _check(result, "mprotect")

@@ -20,7 +20,7 @@ import socket
 import sys
 from typing import Any
 
-from . import huge_pages, syscalls
+from . import huge_pages, mappings, syscalls
 from .cells import Nursery
 from .channel import Channel
 from .children import ChildWatch
@@ -45,7 +45,8 @@ class Zygote:
         try:
             from .python.interpreter import Interpreter  # imports IPython, which may be missing
 
-            interpreter = Interpreter(self._options["preload"])
+            with huge_pages.room_for_objects():
+                interpreter = Interpreter(self._options["preload"])
             threads = len(os.listdir("/proc/self/task"))
             if threads != 1:
                 raise RuntimeError(
@@ -57,6 +58,7 @@ class Zygote:
         gc.collect()
         gc.freeze()
         huge_pages.collapse()
+        mappings.join()
         with contextlib.suppress(EOFError, OSError):
             send_message(
                 self._end, {"ready": platform.python_version(), "missing": interpreter.missing}
@@ -96,6 +98,7 @@ class Zygote:
         pidfd = os.pidfd_open(pid)
         send_message(self._end, {"answer": number, "pid": pid}, [pidfd])
         os.close(pidfd)
+        self._watch.rehearse()
 
     def _leave(self) -> None:
         """Lets go of what is the zygote's, in a process that was just forked from it."""
