@@ -210,7 +210,7 @@ class Member:
         """Begins to remove its control group, if it has one and that does not go on already.
 
         Args:
-            vacated: Whether all its processes have ended, reaped or not; else it goes if none is left by chance.
+            vacated: Whether all its processes have ended, reaped or not; else it goes now if that is so.
 
         Returns:
             What is done once the group is gone.
