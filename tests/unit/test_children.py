@@ -57,3 +57,32 @@ def test_what_is_spared_lives_on() -> None:
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, capture_output=True, check=True, text=True)
     assert ended.stdout.split() == ["0", "2"]
+
+
+STOPPED = """
+import os, select, signal
+from codecontext_service.workers.children import ChildWatch
+
+watch = ChildWatch()
+child = os.fork()
+if child == 0:
+    while True:
+        signal.pause()
+try:
+    for number, options in ((signal.SIGSTOP, os.WSTOPPED), (signal.SIGCONT, os.WCONTINUED)):
+        os.kill(child, number)
+        os.waitid(os.P_PID, child, options)
+        assert not watch.is_behind, number
+finally:
+    os.kill(child, signal.SIGKILL)
+assert select.select([watch.fileno()], [], [], 60)[0]
+assert [each.pid for each in watch.reap()] == [child]
+"""
+
+
+def test_a_watch_hears_of_ends_alone() -> None:
+    """A child that is stopped, or goes on, wakes nobody; one that ends does, and is reaped."""
+    check = subprocess.run(
+        [sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert check.returncode == 0, check.stderr

@@ -57,6 +57,16 @@ async def test_a_process_is_stopped_while_anybody_waits() -> None:
             await stands(process, still=False)
 
 
+async def test_the_way_stays_clear_until_the_answer_is_heard() -> None:
+    """What is made ahead does not go on in the moment in which a caller's answer is sent."""
+    right_of_way, ahead = RightOfWay(), Ahead(spare=True, patience_s=FOR_EVER)
+    async with right_of_way.give(ahead):
+        with right_of_way.claim():
+            assert not ahead.going.is_set()
+        assert not ahead.going.is_set()
+        await ahead.going.wait()
+
+
 async def test_what_is_done_or_fails_goes_on() -> None:
     """A thing that is done or fails while it is held up leaves its process going on."""
     right_of_way, ahead = RightOfWay(), Ahead(spare=True, patience_s=FOR_EVER)

@@ -16,6 +16,11 @@ _LANES = max(1, len(os.sched_getaffinity(0)) // 2)
 """How much is made ahead at once: the other processors are free for those who come."""
 
 
+_LINGER_S = 0.005
+"""How long the way stays clear after a claim, in seconds: the answer has to be sent, and the caller to hear it,
+who may be on this machine."""
+
+
 class Ahead:
     """Something that is made before anybody needs it."""
 
@@ -98,9 +103,13 @@ class RightOfWay:
         try:
             yield
         finally:
-            self._claims -= 1
+            asyncio.get_running_loop().call_later(_LINGER_S, self._end_claim)
             self._claims_over_all -= over_all
             self._decide()
+
+    def _end_claim(self) -> None:
+        self._claims -= 1
+        self._decide()
 
     @contextlib.asynccontextmanager
     async def give(self, ahead: Ahead) -> AsyncIterator[None]:

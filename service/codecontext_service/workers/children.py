@@ -9,6 +9,8 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from . import syscalls
+
 
 class EndedChild(NamedTuple):
     """A child that was reaped."""
@@ -37,6 +39,7 @@ class ChildWatch:
     def __init__(self) -> None:
         """Takes over SIGCHLD of this process."""
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        syscalls.hear_of_ends_alone()  # the server stops what gives way to others
         self._open()
 
     def _open(self) -> None:

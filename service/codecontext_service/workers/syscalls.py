@@ -33,8 +33,21 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 
+_SA_NOCLDSTOP = 1
+
 _CAP_SYS_CHROOT, _CAP_SYS_ADMIN = 18, 21
 _CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _SignalAction(ctypes.Structure):
+    """`struct sigaction` of the C library, of glibc as of musl, on the machines of `architecture`."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ubyte * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
 
 
 def _check(result: int, call: str) -> None:
@@ -299,6 +312,18 @@ def set_hostname(name: str) -> Call:
     """
     encoded = os.fsencode(name)
     return c_call("sethostname", _libc.sethostname, encoded, ctypes.c_size_t(len(encoded)))
+
+
+def hear_of_ends_alone() -> None:
+    """Has SIGCHLD tell of children that have ended, and not of those that were stopped or go on.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    action = _SignalAction()
+    _check(_libc.sigaction(signal.SIGCHLD, None, ctypes.byref(action)), "sigaction")
+    action.flags |= _SA_NOCLDSTOP
+    _check(_libc.sigaction(signal.SIGCHLD, ctypes.byref(action), None), "sigaction")
 
 
 def bring_up_loopback() -> None:
