@@ -89,14 +89,6 @@ class ChildWatch:
                 usage.ru_maxrss * 1024,
             )
 
-    def rehearse(self) -> None:
-        """Acts as if a child had ended, right after one was forked.
-
-        What this process writes to when that happens are pages that it shares with the new child. They are
-        copied now, and not when somebody waits for the end of another.
-        """
-        signal.raise_signal(signal.SIGCHLD)
-
     def renew(self) -> None:
         """Becomes that of a forked child, which watches its own children."""
         os.close(self._read)

@@ -173,7 +173,6 @@ class Launcher:
         pidfds = [os.pidfd_open(pid)] if with_pidfd else []
         send_message(self._end, {"answer": number, "pid": pid}, pidfds)
         close_all(pidfds)
-        self._watch.rehearse()
 
     def _exec(
         self, argv: list[str], env: dict[str, str], descriptors: list[int], launcher: int

@@ -98,7 +98,6 @@ class Zygote:
         pidfd = os.pidfd_open(pid)
         send_message(self._end, {"answer": number, "pid": pid}, [pidfd])
         os.close(pidfd)
-        self._watch.rehearse()
 
     def _leave(self) -> None:
         """Lets go of what is the zygote's, in a process that was just forked from it."""
