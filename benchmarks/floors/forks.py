@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from codecontext_service.config import RuntimeConfig
+from codecontext_service.runtime_config import RuntimeConfig
 from codecontext_service.workers.python.interpreter import Interpreter
 
 MIB = 1 << 20

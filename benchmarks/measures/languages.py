@@ -18,7 +18,7 @@ from snippets import SNIPPETS
 
 from codecontext.v1 import code_context_service_pb2 as pb
 from codecontext.v1.code_context_service_pb2_grpc import CodeContextServiceStub
-from codecontext_service.config import built_in_runtimes
+from codecontext_service.runtime_config import built_in_runtimes
 
 _COMMANDS = {
     runtime.language: (runtime.interpreter, *arguments)

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from codecontext_service.config import Config, ConfigError, RuntimeConfig, built_in_runtimes
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
+from codecontext_service.runtime_config import RuntimeConfig, built_in_runtimes
 from codecontext_service.units import format_duration, parse_duration, parse_size
 
 ENV_PREFIX = "CODECONTEXT_"

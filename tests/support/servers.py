@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from codecontext_service.config import RuntimeConfig
+from codecontext_service.runtime_config import RuntimeConfig
 
 START_TIMEOUT_S = 100
 

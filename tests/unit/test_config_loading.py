@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from codecontext_service.config import Config, ConfigError, RuntimeConfig, built_in_runtimes
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
 from codecontext_service.config_loading import load_config, options_of
+from codecontext_service.runtime_config import RuntimeConfig, built_in_runtimes
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from support.kernels import write_kernelspec
 
-from codecontext_service.config import Config, ConfigError, RuntimeConfig
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
+from codecontext_service.runtime_config import RuntimeConfig
 from codecontext_service.runtimes.jupyter import Jupyter
 from codecontext_service.runtimes.kernelspecs import Kernelspec, with_kernels
 

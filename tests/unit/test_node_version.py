@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codecontext_service.config import RuntimeConfig
+from codecontext_service.runtime_config import RuntimeConfig
 from codecontext_service.runtimes.base import InterpreterError
 from codecontext_service.runtimes.node import Node
 

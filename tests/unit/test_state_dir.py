@@ -38,3 +38,31 @@ def test_what_a_dead_server_left_is_removed(tmp_path: Path) -> None:
     state = StateDirectory(str(tmp_path))
     assert not Path(dead.stdout.strip()).exists()
     state.remove()
+
+
+SHARED = """
+import os, sys, tempfile
+from codecontext_service.server.state_dir import StateDirectory
+tempfile.tempdir = sys.argv[1]
+for _ in range(200):
+    state = StateDirectory("")
+    assert (state.path / "lock").exists(), "another server has removed it"
+    state.remove()
+"""
+
+
+def test_the_last_server_leaves_no_directory_that_nobody_asked_for(tmp_path: Path) -> None:
+    """Servers that start while others end have theirs, and after the last one nothing is left at all."""
+    command = [sys.executable, "-c", SHARED, str(tmp_path)]
+    starting = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    errors = [process.communicate(timeout=100)[1] for process in starting]
+    assert not "".join(errors)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_was_asked_for_stays(tmp_path: Path) -> None:
+    """A server removes what it has put into it, and not the directory itself."""
+    asked_for = tmp_path / "state"
+    StateDirectory(str(asked_for)).remove()
+    assert asked_for.is_dir()
+    assert not list(asked_for.iterdir())

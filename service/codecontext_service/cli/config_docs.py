@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from codecontext_service.cli.output import write
-from codecontext_service.config import Config, RuntimeConfig
+from codecontext_service.config import Config
 from codecontext_service.config_loading import RUNTIME_SHORTCUTS, Option, options_of
+from codecontext_service.runtime_config import RuntimeConfig
 
 _HEAD = """\
 # Configuration of the server
 
-<!-- Generated: `codecontext config-docs > docs/configuration.md`. Edit config.py instead. -->
+<!-- Generated: `codecontext config-docs > docs/configuration.md`. Edit config.py or runtime_config.py. -->
 
 `codecontext serve` takes each option from the first of these that sets it:
 

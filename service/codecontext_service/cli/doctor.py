@@ -82,7 +82,7 @@ def doctor(
         config: The TOML file; CODECONTEXT_CONFIG names it too.
         flags: The options of `Config`, as given.
     """
-    from codecontext_service.config import ConfigError
+    from codecontext_service.config_error import ConfigError
     from codecontext_service.config_loading import load_config
     from codecontext_service.processes.launcher import LauncherLost
 
@@ -141,7 +141,7 @@ async def _decide(
     options: Config, found: dict[str, Any], groups: Groups, broken: Mapping[str, tuple[str, ...]]
 ) -> tuple[Containment | None, str]:
     """Decides as a server would: returns how it would contain contexts, or why it would not start."""
-    from codecontext_service.config import ConfigError
+    from codecontext_service.config_error import ConfigError
     from codecontext_service.server.containing import NotHeldError, first_that_holds
 
     async def tried(way: Containment) -> Containment:

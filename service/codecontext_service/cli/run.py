@@ -27,7 +27,12 @@ from codecontext_service.cli.running import RunOptions, own_context, run_shown
 _ABANDONED_S = 60.0
 """When the service deletes our context if this program was killed before it could."""
 
-_LANGUAGES = {".js": "javascript", ".mjs": "javascript", ".ts": "typescript", ".sh": "bash"}
+_SUFFIXES = {
+    "javascript": (".js", ".mjs", ".cjs"),
+    "typescript": (".ts", ".mts", ".cts"),
+    "bash": (".sh", ".bash"),
+}
+_LANGUAGES = {suffix: language for language, suffixes in _SUFFIXES.items() for suffix in suffixes}
 
 
 def run(

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from codecontext_service.cli.failures import refuse
-from codecontext_service.config import Config, ConfigError, RuntimeConfig
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
 from codecontext_service.config_loading import (
     RUNTIME_SHORTCUTS,
     Option,
     load_config,
     options_of,
 )
+from codecontext_service.runtime_config import RuntimeConfig
 
 _GROUP = Group("Options", sort_key=1)
 _RUNTIME_GROUP = Group("Default Python runtime", sort_key=2)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.events import Event
 from codecontext_service.domain.limits import Limits
 from codecontext_service.domain.questions import AnswerT, Question
 from codecontext_service.processes.cells import Home
 from codecontext_service.processes.members import Usage
 from codecontext_service.processes.process import ProcessExit
+from codecontext_service.runtime_config import RuntimeConfig
 
 
 @dataclass(frozen=True)

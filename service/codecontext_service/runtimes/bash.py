@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from codecontext_service.config import RuntimeConfig
 from codecontext_service.processes.programs import Module
+from codecontext_service.runtime_config import RuntimeConfig
 
 from .programs import output_of
 

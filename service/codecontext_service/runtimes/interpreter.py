@@ -28,6 +28,7 @@ from .base import (
 )
 from .copying import Copies, rlimits
 from .decoding import decode_event, decode_finished
+from .interrupts import Interrupts
 from .output import Pipes, TextBuffer
 from .questions import Questions
 from .transport import PacketTransport, StreamTransport, Transport
@@ -39,9 +40,6 @@ _LAST = (channel.BEGUN, channel.FINISHED)
 """What nothing follows for a while: to look for more would cost an exception each time."""
 
 _TEXT = (channel.STDOUT + channel.WHOLE, channel.STDERR + channel.WHOLE)
-_INTERRUPT_AGAIN_S = 0.25
-"""After what time a program that goes on is interrupted once more."""
-
 _MAX_MESSAGE = 256 << 20
 _MAX_COMPLAINT = 2000
 """The most bytes that are kept of what an interpreter writes that can't start."""
@@ -73,8 +71,13 @@ class _NoListener:
 class ChannelInterpreter:
     """A live interpreter: its channel, its two output pipes, and the keeper of its processes."""
 
-    def __init__(self, forked: Forked) -> None:
-        """Takes over what leads to the interpreter, and listens to it."""
+    def __init__(self, forked: Forked, *, interrupts_again: bool = False) -> None:
+        """Takes over what leads to the interpreter, and listens to it.
+
+        Args:
+            forked: What leads to it.
+            interrupts_again: Whether a run that goes on is interrupted again, see `Interrupts`.
+        """
         self._loop = asyncio.get_running_loop()
         self._process = forked.process
         self.member = forked.member
@@ -83,9 +86,9 @@ class ChannelInterpreter:
         self._channel: Transport = (StreamTransport if ours.framed else PacketTransport)(
             ours.channel
         )
-        self.interrupt_again = False
-        """Whether a run that goes on is interrupted again: a child that was about to start heard of nothing."""
-        self._interrupting: asyncio.TimerHandle | None = None
+        self._interrupts = Interrupts(
+            self.member, lambda: self._send(channel.INTERRUPT, {}), again=interrupts_again
+        )
         self._pipes = Pipes(ours.stdout, ours.stderr, self._on_pipe)
         self._text = TextBuffer(self._on_text)
         self._assembler = Assembler(_MAX_MESSAGE)
@@ -93,11 +96,7 @@ class ChannelInterpreter:
         self._channel_open = True
         self._ended = False
         self._group = 0
-        self._told = False
-        self._signalled = True
         self._lowers = True
-        self._begun = False
-        self._interrupt_wanted = False
         self._failure: str | None = None
         self._killed = False
         self._configured: asyncio.Future[dict[str, str]] | None = None
@@ -141,7 +140,7 @@ class ChannelInterpreter:
     @property
     def interrupts_pending(self) -> bool:
         """Whether an interrupt that was asked for is still to be sent."""
-        return self.member.pending_interrupts > 0
+        return self._interrupts.pending
 
     async def configure(self, setup: Setup, *, ahead: bool = False) -> None:
         """Gives it its working directory, environment and limits, before its first run.
@@ -187,7 +186,7 @@ class ChannelInterpreter:
         self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool
     ) -> None:
         """Begins a run."""
-        self._begun = self._interrupt_wanted = False
+        self._interrupts.on_ordered()
         self._text.hurry()
         self.member.note_run()
         message = {
@@ -271,21 +270,8 @@ class ChannelInterpreter:
 
     def interrupt(self) -> None:
         """Asks the run to stop."""
-        if self._begun:
-            if self._told:  # first, since the signal may end a child before the interpreter hears
-                self._send(channel.INTERRUPT, {})
-            if self._signalled:
-                self.member.interrupt(self._group)
-            self._stop_interrupting()
-            if self.interrupt_again and not self._ended:
-                self._interrupting = self._loop.call_later(_INTERRUPT_AGAIN_S, self.interrupt)
-        else:  # the interpreter would not know which run is meant
-            self._interrupt_wanted = True
-
-    def _stop_interrupting(self) -> None:
-        if self._interrupting is not None:
-            self._interrupting.cancel()
-            self._interrupting = None
+        if not self._ended:
+            self._interrupts.interrupt()
 
     def pause(self) -> None:
         """Stops reading what it writes, so that it must wait."""
@@ -343,7 +329,7 @@ class ChannelInterpreter:
     def close(self) -> None:
         """Closes what the server holds of it, once it is gone or vacated; of its cell in the first case."""
         self._ended = True
-        self._stop_interrupting()
+        self._interrupts.stop()
         if self._ending is not None:
             self._ending.cancel()
         self._stop_reading()
@@ -410,21 +396,17 @@ class ChannelInterpreter:
             return
         self._text.flush()
         if kind == channel.BEGUN:
-            self._begun = True
-            if self._interrupt_wanted:
-                self.interrupt()
+            self._interrupts.on_begun()
         elif kind == channel.FINISHED:
             finished = decode_finished(content)
-            self._begun = self._interrupt_wanted = False
-            self._stop_interrupting()
+            self._interrupts.on_finished()
             self._pipes.drain()
             self.listener.on_finished(finished)
         elif kind == channel.READY:
             if not self.ready.done():  # what comes later might be the code's own
                 ready = channel.from_json(content)
                 self._group = int(ready["pid"])
-                self._told = bool(ready.get("told", False))
-                self._signalled = bool(ready.get("signalled", True))
+                self._interrupts.on_ready(self._group, ready)
                 self._lowers = bool(ready.get("lowers", True))
                 self.ready.set_result(None)
         elif kind == channel.CONFIGURED:
@@ -490,6 +472,7 @@ class ChannelInterpreter:
         self._text.flush()
         self._pipes.drain()
         self._ended = True
+        self._interrupts.stop()
         self._stop_reading()
         why = self._failure or str(ended.result())
         if isinstance(self.listener, _NoListener) and self.listener.complaint:

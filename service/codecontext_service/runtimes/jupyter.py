@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from codecontext_service.config import ConfigError, RuntimeConfig
+from codecontext_service.config_error import ConfigError
 from codecontext_service.processes.bootstrap import command
 from codecontext_service.processes.programs import Program
+from codecontext_service.runtime_config import RuntimeConfig
 
 from .base import InterpreterError
 from .kernelspecs import Kernelspec, available, installation

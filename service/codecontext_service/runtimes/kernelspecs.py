@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codecontext_service.config import Config, ConfigError, RuntimeConfig
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
 from codecontext_service.processes.bootstrap import clean_environment
+from codecontext_service.runtime_config import RuntimeConfig
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codecontext_service.config import RuntimeConfig
 from codecontext_service.processes.cells import Cells
 from codecontext_service.processes.launcher import Launcher
+from codecontext_service.runtime_config import RuntimeConfig
 
 from .base import Runtime
 from .bash import Bash

@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from codecontext_service.config import RuntimeConfig
 from codecontext_service.processes.programs import Program
+from codecontext_service.runtime_config import RuntimeConfig
 
 from .base import InterpreterError
 from .programs import output_of

@@ -7,12 +7,12 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 
-from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.cells import CellError, Cells, Home, discard
 from codecontext_service.processes.forking import Forked
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.right_of_way import Ahead
+from codecontext_service.runtime_config import RuntimeConfig
 from codecontext_service.workers.containment import Place
 
 from .base import InterpreterError, Setup
@@ -154,8 +154,7 @@ class PooledRuntime(ABC):
         forked = await self.fork(cell, place)
         if ahead is not None:
             ahead.watch(forked.process)
-        interpreter = ChannelInterpreter(forked)
-        interpreter.interrupt_again = self.interrupts_again
+        interpreter = ChannelInterpreter(forked, interrupts_again=self.interrupts_again)
         try:
             await interpreter.ready
             await interpreter.settle()

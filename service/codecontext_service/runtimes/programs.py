@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from codecontext_service.config import RuntimeConfig
 from codecontext_service.processes.cells import Cells
 from codecontext_service.processes.forking import Forked
 from codecontext_service.processes.keeper import KeeperLost
@@ -13,6 +12,7 @@ from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.programs import Module, Program, ProgramForker
+from codecontext_service.runtime_config import RuntimeConfig
 from codecontext_service.workers.containment import Place
 
 from .base import InterpreterError

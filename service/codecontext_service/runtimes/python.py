@@ -6,7 +6,6 @@ import asyncio
 import logging
 from pathlib import Path
 
-from codecontext_service.config import RuntimeConfig
 from codecontext_service.domain.limits import Limits
 from codecontext_service.processes.cells import CellError, Cells, Home
 from codecontext_service.processes.forking import Forked
@@ -15,6 +14,7 @@ from codecontext_service.processes.launcher import Launcher, LauncherLost
 from codecontext_service.processes.members import Member
 from codecontext_service.processes.peer import OrderError
 from codecontext_service.processes.zygote import Zygote, ZygoteLost
+from codecontext_service.runtime_config import RuntimeConfig
 from codecontext_service.workers.containment import Place
 
 from .base import Copy, Interpreter, InterpreterError

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Iterable, Iterator
 
-from codecontext_service.config import built_in_runtimes
 from codecontext_service.domain.errors import FieldViolation, InvalidArgument
+from codecontext_service.runtime_config import built_in_runtimes
 
 from .base import InterpreterError, Runtime
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from codecontext_service.config import Config, ConfigError
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
 from codecontext_service.contexts.manager import ContextManager
 from codecontext_service.contexts.provision import usual_setup
 from codecontext_service.contexts.sandbox_manager import SandboxManager

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from codecontext_service.config import Config, ConfigError
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
 from codecontext_service.processes.cells import READY, Cells
 from codecontext_service.processes.containment import Containment
 from codecontext_service.processes.launcher import Launcher, LauncherLost

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codecontext_service.config import Config, ConfigError
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
 from codecontext_service.processes.bootstrap import ROOT, clean_environment, command
 from codecontext_service.processes.containment import Containment
 from codecontext_service.processes.control_groups import ControlGroups

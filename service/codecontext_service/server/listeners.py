@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codecontext_service.config import Config, ConfigError
+from codecontext_service.config import Config
+from codecontext_service.config_error import ConfigError
 
 if TYPE_CHECKING:
     import grpc

@@ -9,14 +9,18 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from codecontext_service.processes.locks import locked
+from codecontext_service.processes.locks import lock
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "host-"
 _LOCK = "lock"
+
+_REMOVAL_WAIT_S = 1.0
+"""How long a server that ends waits for others that start, in seconds."""
 
 
 class StateDirectory:
@@ -35,12 +39,10 @@ class StateDirectory:
         Raises:
             OSError: It can't be made, or the parent belongs to somebody else.
         """
+        self._base_stays = bool(parent)
         base = Path(parent or f"{tempfile.gettempdir()}/codecontext-{os.getuid()}")
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if base.stat().st_uid != os.getuid():
-            raise PermissionError(f"{base} belongs to another user; give another state_dir")
         # One server at a time, or one would take the other's directory, not locked yet, for a dead one's.
-        with locked(base):
+        with _made_and_locked(base):
             self._remove_stale(base)
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
             self._lock = (self.path / _LOCK).open("w")
@@ -68,6 +70,58 @@ class StateDirectory:
                 logger.info("removed what a dead server has left", extra={"folder": folder.name})
 
     def remove(self) -> None:
-        """Removes the directory."""
+        """Removes the directory, and the one above it too if nobody has asked for that or is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+        if not self._base_stays:
+            _remove_empty(self.path.parent)
+
+
+@contextlib.contextmanager
+def _made_and_locked(base: Path) -> Iterator[None]:
+    """Makes a directory if it is not there, and locks it."""
+    while True:
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = lock(base)
+        except FileNotFoundError:
+            continue  # a server that ends has removed it in between
+        except FileExistsError:
+            if _is_no_directory(base):
+                raise
+            continue
+        try:
+            if _is_still(base, fd):
+                if os.fstat(fd).st_uid != os.getuid():
+                    raise PermissionError(f"{base} belongs to another user; give another state_dir")
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+def _remove_empty(base: Path) -> None:
+    """Removes a directory if nobody is in it, or about to be."""
+    with contextlib.suppress(OSError):
+        fd = lock(base, _REMOVAL_WAIT_S)
+        try:
+            if _is_still(base, fd):
+                base.rmdir()
+        finally:
+            os.close(fd)
+
+
+def _is_still(base: Path, fd: int) -> bool:
+    """Whether what was locked is what is there: another one may have been made since it was opened."""
+    try:
+        return os.path.samestat(base.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _is_no_directory(base: Path) -> bool:
+    """Whether there is something else of that name."""
+    try:
+        return not stat.S_ISDIR(base.stat().st_mode)
+    except FileNotFoundError:
+        return base.is_symlink()  # one that leads nowhere
