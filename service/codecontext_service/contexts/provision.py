@@ -36,9 +36,10 @@ async def provide(context: Context, timeout_s: float) -> Interpreter:
     options = context.options
     try:
         async with asyncio.timeout(timeout_s):
-            interpreter = await options.runtime.acquire(context.home, options.limits)
+            setup = _setup(context)
+            interpreter = await options.runtime.acquire(context.home, setup)
             try:
-                await interpreter.configure(_setup(context))
+                await interpreter.configure(setup)
             except BaseException:
                 _discard(interpreter)
                 raise

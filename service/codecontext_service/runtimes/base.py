@@ -226,12 +226,12 @@ class Runtime(Protocol):
     def begin_filling(self) -> None:
         """Begins to keep the pool full; once it is started."""
 
-    async def acquire(self, home: Home, limits: Limits) -> Interpreter:
+    async def acquire(self, home: Home, setup: Setup) -> Interpreter:
         """Returns a fresh interpreter, from the pool if there is one that fits.
 
         Args:
             home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
-            limits: Those that it will be configured with.
+            setup: What it will be configured with.
 
         Raises:
             InterpreterError: None could be started.

@@ -68,6 +68,10 @@ class _NoListener:
         pass
 
 
+def _not_limited(error: Exception) -> InterpreterError:
+    return InterpreterError(f"the interpreter could not be limited: {error}")
+
+
 class ChannelInterpreter:
     """A live interpreter: its channel, its two output pipes, and the keeper of its processes."""
 
@@ -101,6 +105,7 @@ class ChannelInterpreter:
         self._killed = False
         self._configured: asyncio.Future[dict[str, str]] | None = None
         self._setup: Setup | None = None
+        self._ordered: Setup | None = None
         self._questions = Questions(self._send_question)
         self._copies = Copies(self._send_fork)
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -159,13 +164,40 @@ class ChannelInterpreter:
             raise InterpreterError("the interpreter has ended")
         if setup == self._setup:
             return
-        self._configured = self._loop.create_future()
+        if setup != self._ordered:
+            if not self._lowers:
+                try:
+                    await self.member.lower(self._group, setup.limits)
+                except (OSError, OrderError) as error:
+                    raise _not_limited(error) from error
+            self.order(setup, ahead=ahead)
+        assert self._configured is not None
+        answer = await self._configured
+        self._ordered = None
+        if "cwd_error" in answer:
+            raise WorkingDirectoryError(answer["cwd_error"])
+        if "failure" in answer:
+            raise InterpreterError(answer["failure"])
+        self._setup = setup
+
+    def order(self, setup: Setup, *, ahead: bool = False) -> None:
+        """Sends it what `configure` waits for; before it is ready only if it lowers its limits itself.
+
+        Args:
+            setup: As for `configure`.
+            ahead: Likewise.
+
+        Raises:
+            InterpreterError: It has ended, or can't be limited.
+        """
+        if self._ended:
+            raise InterpreterError("the interpreter has ended")
         try:
             self.member.limit(setup.limits)
-            if not self._lowers:
-                await self.member.lower(self._group, setup.limits)
-        except (OSError, OrderError) as error:
-            raise InterpreterError(f"the interpreter could not be limited: {error}") from error
+        except OSError as error:
+            raise _not_limited(error) from error
+        self._ordered = setup
+        self._configured = self._loop.create_future()
         message: dict[str, object] = {
             "cwd": setup.cwd,
             "env": dict(setup.env),
@@ -173,14 +205,6 @@ class ChannelInterpreter:
             "ahead": ahead,
         }
         self._send(channel.CONFIGURE, message)
-        if self._ended:
-            raise InterpreterError("the interpreter has ended")
-        answer = await self._configured
-        if "cwd_error" in answer:
-            raise WorkingDirectoryError(answer["cwd_error"])
-        if "failure" in answer:
-            raise InterpreterError(answer["failure"])
-        self._setup = setup
 
     def execute(
         self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool

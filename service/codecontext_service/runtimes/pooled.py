@@ -40,6 +40,10 @@ class PooledRuntime(ABC):
     usual: Setup | None = None
     """What the interpreters of its pool are configured with ahead, if that is known before they are used."""
 
+    lowers = False
+    """Whether its interpreters lower their limits themselves: they can be told their setup before they are
+    ready."""
+
     interrupts_again = False
     """Whether its interpreters are interrupted until their run has ended, see `ChannelInterpreter`."""
 
@@ -90,23 +94,23 @@ class PooledRuntime(ABC):
         """Has the pool looked after: something has changed."""
         self._wanted.set()
 
-    async def acquire(self, home: Home, limits: Limits) -> ChannelInterpreter:
+    async def acquire(self, home: Home, setup: Setup) -> ChannelInterpreter:
         """Returns a fresh interpreter, from the pool if there is one that fits.
 
         Args:
             home: Where it is to live. It gets a cell if it has none, and keeps that if this fails.
-            limits: Those that it will be configured with.
+            setup: What it will be configured with.
 
         Raises:
             InterpreterError: None could be started.
         """
         if self._cells.by_folder:
-            return await self._start_now(None, home.group.place)
+            return await self._start_now(None, setup, home.group.place)
         if not self._cells.enabled:
-            return self._take(limits) or await self._start_now(None)
+            return self._take(setup.limits) or await self._start_now(None, setup)
         if not home.habitable:
             async with home.group.lock:
-                interpreter = self._take(limits) if home.group.fresh else None
+                interpreter = self._take(setup.limits) if home.group.fresh else None
                 if interpreter is not None and interpreter.cell is not None:
                     home.group.add(interpreter.cell)
                     home.move_in(interpreter.cell.first)
@@ -115,7 +119,7 @@ class PooledRuntime(ABC):
                     home.move_in((await home.group.grow()).first)
                 except CellError as error:
                     raise InterpreterError(str(error)) from error
-        return await self._start_now(home.cell)
+        return await self._start_now(home.cell, setup)
 
     async def stop(self) -> None:
         """Ends the interpreters of the pool."""
@@ -142,20 +146,27 @@ class PooledRuntime(ABC):
         return None
 
     async def _start_now(
-        self, cell: Member | None, place: Place | None = None
+        self, cell: Member | None, setup: Setup, place: Place | None = None
     ) -> ChannelInterpreter:
         """Starts one for a caller who waits, and for whom what is made ahead comes too late."""
         with self._cells.right_of_way.claim(over_all=True):
-            return await self._start(cell, place)
+            return await self._start(cell, place, early=setup if self.lowers else None)
 
     async def _start(
-        self, cell: Member | None, place: Place | None = None, ahead: Ahead | None = None
+        self,
+        cell: Member | None,
+        place: Place | None = None,
+        *,
+        ahead: Ahead | None = None,
+        early: Setup | None = None,
     ) -> ChannelInterpreter:
         forked = await self.fork(cell, place)
         if ahead is not None:
             ahead.watch(forked.process)
         interpreter = ChannelInterpreter(forked, interrupts_again=self.interrupts_again)
         try:
+            if early is not None:
+                interpreter.order(early)
             await interpreter.ready
             await interpreter.settle()
         except BaseException:

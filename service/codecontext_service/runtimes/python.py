@@ -38,6 +38,8 @@ class PythonRuntime(PooledRuntime):
         "fork",
     )
 
+    lowers = True
+
     def __init__(
         self, config: RuntimeConfig, launcher: Launcher, cells: Cells, state_dir: Path
     ) -> None:

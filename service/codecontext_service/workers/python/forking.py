@@ -7,7 +7,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import random
 import resource
 import selectors
 import signal
@@ -199,8 +198,10 @@ def lower_limits(limits: Mapping[str, int]) -> None:
 
 
 def reseed() -> None:
-    """Gives random number generators that a fork has copied a state of their own."""
-    random.seed()
+    """Gives random number generators that a fork has copied a state of their own.
+
+    That of `random` sees to it itself, right after each fork.
+    """
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     if "torch" in sys.modules:

@@ -54,6 +54,9 @@ from .streams import ERRORS, OutputStream, clean
 _IDLE_S = 0.01
 """How long nobody has to want an interpreter of the pool until it rehearses."""
 
+_MOMENT_S = 0.0005
+"""How long it leaves its processor to whom it has woken with an answer: Linux likes to have that run there."""
+
 _MAX_PROMPT = 16 * 1024
 """The most characters of a prompt that are sent."""
 
@@ -121,7 +124,6 @@ class Interpreter:
         os.system = _system
         os.register_at_fork(after_in_child=self._leave_channel)
         tempfile.tempdir = None  # that of the zygote is not the context's
-        forking.reseed()
         try:
             self._channel.send(READY, to_json({"pid": self._pid}))
             rehearsed = False
@@ -247,6 +249,8 @@ class Interpreter:
             self._channel.send(CONFIGURED, to_json({"cwd_error": error.strerror}))
             return
         self._channel.send(CONFIGURED, to_json({}))
+        self._channel.wait(_MOMENT_S)
+        forking.reseed()
 
     def _execute(self, message: dict[str, Any]) -> None:
         before = self._cpu_time()
