@@ -164,15 +164,15 @@ class ChannelInterpreter:
             raise InterpreterError("the interpreter has ended")
         if setup == self._setup:
             return
-        if setup != self._ordered:
+        configured = self._configured
+        if configured is None or setup != self._ordered:
             if not self._lowers:
                 try:
                     await self.member.lower(self._group, setup.limits)
                 except (OSError, OrderError) as error:
                     raise _not_limited(error) from error
-            self.order(setup, ahead=ahead)
-        assert self._configured is not None
-        answer = await self._configured
+            configured = self.order(setup, ahead=ahead)
+        answer = await configured
         self._ordered = None
         if "cwd_error" in answer:
             raise WorkingDirectoryError(answer["cwd_error"])
@@ -180,12 +180,15 @@ class ChannelInterpreter:
             raise InterpreterError(answer["failure"])
         self._setup = setup
 
-    def order(self, setup: Setup, *, ahead: bool = False) -> None:
+    def order(self, setup: Setup, *, ahead: bool = False) -> asyncio.Future[dict[str, str]]:
         """Sends it what `configure` waits for; before it is ready only if it lowers its limits itself.
 
         Args:
             setup: As for `configure`.
             ahead: Likewise.
+
+        Returns:
+            What it will answer.
 
         Raises:
             InterpreterError: It has ended, or can't be limited.
@@ -197,7 +200,7 @@ class ChannelInterpreter:
         except OSError as error:
             raise _not_limited(error) from error
         self._ordered = setup
-        self._configured = self._loop.create_future()
+        self._configured = configured = self._loop.create_future()
         message: dict[str, object] = {
             "cwd": setup.cwd,
             "env": dict(setup.env),
@@ -205,6 +208,7 @@ class ChannelInterpreter:
             "ahead": ahead,
         }
         self._send(channel.CONFIGURE, message)
+        return configured
 
     def execute(
         self, code: str, *, env: Mapping[str, str], execution_count: int, allow_input: bool
