@@ -10,7 +10,15 @@ import pytest
 from support.processes import has_folder
 from support.servers import ServerProcess
 
-from codecontext import CodeContext, CodeContextClient, Outcome
+from codecontext import (
+    CodeContext,
+    CodeContextClient,
+    InvalidArgumentError,
+    Outcome,
+    ResourceLimits,
+)
+
+LIMITS = ResourceLimits(open_files=128)
 
 VALUES = {
     "QUOTES": "a'b\"c'''d\"\"\"e",
@@ -154,6 +162,32 @@ def test_contexts_draw_different_numbers(client: CodeContextClient) -> None:
         assert len(set(numbers)) == 3
     for each in contexts:
         client.delete_code_context(each)
+
+
+def test_a_context_past_the_pool_gets_what_it_asks_for(tmp_path: Path) -> None:
+    """One that is started while its caller waits has its variables, limits and own numbers, in no wrong folder."""
+    code = (
+        "import os, random, resource, numpy\n"
+        "print(os.getcwd(), os.environ['TEXT'], resource.getrlimit(resource.RLIMIT_NOFILE)[0],\n"
+        "      random.random(), numpy.random.rand())"
+    )
+    drawn = []
+    with (
+        ServerProcess(tmp_path / "state", "--pool-size", "0") as server,
+        CodeContextClient(server.target) as client,
+    ):
+        for number in range(2):
+            with pytest.raises(InvalidArgumentError, match="cwd"):
+                client.create_code_context(cwd="/not/there")
+            context = client.create_code_context(
+                cwd="/tmp", env_vars={"TEXT": f"{number}"}, resource_limits=LIMITS
+            )
+            told = client.run_code(code, context=context).stdout.split()
+            assert told[:3] == ["/tmp", f"{number}", f"{LIMITS.open_files}"]
+            drawn.append(told[3:])
+            assert [each.id for each in client.list_code_contexts()] == [context.id]
+            client.delete_code_context(context)
+    assert all(one != other for one, other in zip(*drawn, strict=True))
 
 
 def test_signals_work_as_anywhere(client: CodeContextClient, context: CodeContext) -> None:
