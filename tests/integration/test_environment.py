@@ -165,7 +165,7 @@ def test_contexts_draw_different_numbers(client: CodeContextClient) -> None:
 
 
 def test_a_context_past_the_pool_gets_what_it_asks_for(tmp_path: Path) -> None:
-    """One that is started while its caller waits has its variables, limits and own numbers, in no wrong folder."""
+    """One that is started while its caller waits has its variables, limits and numbers, and no wrong folder."""
     code = (
         "import os, random, resource, numpy\n"
         "print(os.getcwd(), os.environ['TEXT'], resource.getrlimit(resource.RLIMIT_NOFILE)[0],\n"

@@ -287,8 +287,10 @@ def test_what_is_used_is_told(
     assert execution.cpu_time > timedelta()
     assert execution.peak_memory_bytes > 64 * mib
     client.run_code(dialect.daemon, context=context)
+    # Until the daemon has begun what it does, it may share all of the memory of the one who has forked it.
+    until(lambda: usage_of(client, context).memory_own_bytes - before.memory_own_bytes > 60 * mib)
     after = usage_of(client, context)
-    assert 60 * mib < after.memory_own_bytes - before.memory_own_bytes < 120 * mib
+    assert after.memory_own_bytes - before.memory_own_bytes < 120 * mib
     assert after.processes == before.processes + 1
     assert after.cpu_time > before.cpu_time
 

@@ -38,7 +38,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._orders: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         end.setblocking(False)
-        self._loop.add_reader(end, self.read)
+        self._loop.add_reader(end, self._on_readable)
 
     @staticmethod
     def pair() -> tuple[socket.socket, socket.socket]:
@@ -97,19 +97,32 @@ class Peer:
                 answered.set_exception(BrokenPipeError("the process is gone"))
 
     def read(self) -> None:
-        """Takes what has come by now; the event loop calls this, and whoever can't wait for that."""
-        while self._end.fileno() >= 0:
-            try:
-                message, descriptors = receive_message(self._end)
-            except BlockingIOError:
-                return
-            except (EOFError, OSError, ValueError):
-                self.close()
-                self._on_closed()
-                return
-            if "answer" not in message:
-                self._on_message(message, descriptors)
-            elif (answered := self._orders.get(message["answer"])) and not answered.done():
-                answered.set_result((message, descriptors))
-            else:
-                close_all(descriptors)
+        """Takes all that has come by now, for whoever can't wait until the event loop does."""
+        while self._take() is not None:
+            pass
+
+    def _on_readable(self) -> None:
+        # Whoever has asked hears the answer before what comes behind it, such as the end of what was started.
+        while self._take() is False:
+            pass
+
+    def _take(self) -> bool | None:
+        """Takes a message; returns whether it was an answer that somebody waits for, None if there is none."""
+        if self._end.fileno() < 0:
+            return None
+        try:
+            message, descriptors = receive_message(self._end)
+        except BlockingIOError:
+            return None
+        except (EOFError, OSError, ValueError):
+            self.close()
+            self._on_closed()
+            return None
+        if "answer" not in message:
+            self._on_message(message, descriptors)
+        elif (answered := self._orders.get(message["answer"])) and not answered.done():
+            answered.set_result((message, descriptors))
+            return True
+        else:
+            close_all(descriptors)
+        return False
