@@ -684,6 +684,8 @@ def test_code_reaches_nothing_outside(place: ServerProcess, dialect: Dialect) ->
             "no_network": "connected" in told(dialect.connect(outside.port)),
         }
         told(dialect.kill(outside.process.pid))
+        if "--no-pid-namespaces" in place.flags:  # it takes a moment to end
+            until(lambda: outside.process.poll() is not None)
         reached["no_foreign_signals"] = outside.process.poll() is not None
         guaranteed = set(context.isolation.guarantees)
         assert not [each for each in guaranteed if reached.get(each)]
