@@ -19,12 +19,16 @@ for _ in range(200):
 """
 
 
+def complaints_of_four(code: str, folder: Path) -> str:
+    """Runs code in four processes at once, with a folder as its argument, and returns what they complain of."""
+    command = [sys.executable, "-c", code, str(folder)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    return "".join(process.communicate(timeout=100)[1] for process in running)
+
+
 def test_servers_that_start_at_once_leave_each_other_alone(tmp_path: Path) -> None:
     """No server takes the directory of another one that is just starting for a dead one's."""
-    command = [sys.executable, "-c", START_AND_END, str(tmp_path)]
-    starting = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    errors = [process.communicate(timeout=100)[1] for process in starting]
-    assert not "".join(errors)
+    assert not complaints_of_four(START_AND_END, tmp_path)
     assert not list(tmp_path.glob("host-*"))
 
 
@@ -53,10 +57,7 @@ for _ in range(200):
 
 def test_the_last_server_leaves_no_directory_that_nobody_asked_for(tmp_path: Path) -> None:
     """Servers that start while others end have theirs, and after the last one nothing is left at all."""
-    command = [sys.executable, "-c", SHARED, str(tmp_path)]
-    starting = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    errors = [process.communicate(timeout=100)[1] for process in starting]
-    assert not "".join(errors)
+    assert not complaints_of_four(SHARED, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
